@@ -1,0 +1,100 @@
+package rds
+
+import (
+	"context"
+	"time"
+)
+
+// Array is one ROSE Data Server. Every error wraps one of the sentinels of this
+// package; a method that fails with anything but ErrUnknownOutcome or ErrConflict
+// has changed nothing. Implementations are safe for concurrent use, but callers
+// keep two calls from changing one slot at the same time.
+type Array interface {
+	// View reads the pool and every volume at once.
+	View(ctx context.Context) (View, error)
+	// Volume reads one volume afresh; ErrNotFound is the array's own answer.
+	Volume(ctx context.Context, slot string) (Volume, error)
+	// Create makes a volume, with an empty ledger and without an export. A
+	// volume of the same slot and size is returned as it is, one of another
+	// size is ErrExists.
+	Create(ctx context.Context, v NewVolume) (Volume, error)
+	// Update reads, decides and writes under compare-and-swap of the comment.
+	// decide may first be shown what was read earlier; a change is only made, and
+	// an empty change or an error of decide only believed, on what the array
+	// says now. decide may therefore be called more than once.
+	Update(ctx context.Context, slot string, decide Decide) (Volume, error)
+	// Delete removes a volume whose ledger is known and names nobody, and then
+	// its files. It returns nil when a fresh answer proves the volume absent.
+	Delete(ctx context.Context, slot string) error
+}
+
+// Decide says what is to change about the volume it is shown.
+type Decide func(ctx context.Context, v Volume) (Change, error)
+
+// View is what an array said at one moment.
+type View struct {
+	// ObservedAt is when the answer was complete, by our clock. A View that is
+	// zero here has never been observed.
+	ObservedAt time.Time
+	Version    string // RouterOS's, for example "7.24.4 (stable)"
+	Pool       Pool
+	Volumes    map[string]Volume // by slot; those below the base path only
+}
+
+// Observed reports whether the view is of an array that has answered.
+func (v View) Observed() bool { return !v.ObservedAt.IsZero() }
+
+// Pool is the file system that holds the volumes' images.
+type Pool struct {
+	MountPoint string // without a leading slash, for example "raid10"
+	FS         string // "xfs", "ext4", "btrfs"
+	Size       int64  // bytes
+	Free       int64  // bytes
+	Allocated  int64  // bytes promised to volumes: the sum of their sizes
+}
+
+// Available is what can still be promised, in bytes and never negative: images
+// may be sparse, so neither the free space nor the promises alone bound it.
+func (p Pool) Available(reserve int64) int64 {
+	return max(0, min(p.Free, p.Size-p.Allocated)-reserve)
+}
+
+// Volume is one file-backed disk of the array.
+type Volume struct {
+	ID       string // RouterOS's internal id, for example "*1F"
+	Slot     string
+	Size     int64  // bytes, as the array has it
+	Path     string // of the image, with a leading slash
+	NQN      string // empty until first published
+	Port     int    // of the NVMe/TCP export
+	Exported bool
+	Comment  string // verbatim; what compare-and-swap compares
+	Ledger   Ledger // parsed from Comment
+}
+
+// NewVolume asks for a volume.
+type NewVolume struct {
+	Slot string
+	Size int64 // bytes, a multiple of 1 MiB
+}
+
+// Change is what one update does to a volume, all at once. The zero Change
+// changes nothing.
+type Change struct {
+	Ledger *Ledger
+	NQN    string // a new one, or empty to keep it
+	Export Export
+	Size   int64 // a larger one in bytes, or 0 to keep it
+}
+
+// Empty reports whether nothing is to change.
+func (c Change) Empty() bool { return c == Change{} }
+
+// Export says what a Change does to the export.
+type Export int
+
+const (
+	KeepExport Export = iota // as it is
+	ExportOn
+	ExportOff
+)
