@@ -1,0 +1,30 @@
+// Command csi-plugin is the CSI plugin for RDS arrays. In controller mode it
+// serves the Identity and Controller services to csi-provisioner, csi-attacher
+// and csi-resizer.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	var options Options
+	flags := flag.NewFlagSet("csi-plugin", flag.ExitOnError)
+	options.AddFlags(flags)
+	_ = flags.Parse(os.Args[1:]) // ExitOnError: it does not return an error
+	if flags.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "csi-plugin: unexpected argument %q\n", flags.Arg(0))
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := run(ctx, options); err != nil {
+		fmt.Fprintln(os.Stderr, "csi-plugin:", err)
+		os.Exit(1)
+	}
+}

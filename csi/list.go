@@ -1,0 +1,101 @@
+package csi
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strings"
+
+	spec "github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sync/errgroup"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/rds"
+)
+
+// listed is one volume of a listing.
+type listed struct {
+	handle string
+	volume rds.Volume
+}
+
+// ListVolumes lists the volumes of every array with the nodes that hold them.
+// csi-attacher acts on the answer, so the arrays are asked each time, and one
+// that does not answer fails the whole listing: its volumes would seem detached.
+func (s *Server) ListVolumes(ctx context.Context, r *spec.ListVolumesRequest) (*spec.ListVolumesResponse, error) {
+	if r.GetMaxEntries() < 0 {
+		return nil, invalid("list volumes: max_entries is %d", r.GetMaxEntries())
+	}
+	after, err := readToken(r.GetStartingToken())
+	if err != nil {
+		return nil, fmt.Errorf("list volumes: %w", err)
+	}
+	all, err := s.list(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list volumes: %w", err)
+	}
+	rest := slices.DeleteFunc(all, func(l listed) bool { return after != "" && l.handle <= after })
+	response := &spec.ListVolumesResponse{}
+	if most := int(r.GetMaxEntries()); most > 0 && len(rest) > most {
+		rest = rest[:most]
+		response.NextToken = makeToken(rest[most-1].handle)
+	}
+	for _, l := range rest {
+		response.Entries = append(response.Entries, &spec.ListVolumesResponse_Entry{
+			Volume: &spec.Volume{VolumeId: l.handle, CapacityBytes: l.volume.Size},
+			Status: &spec.ListVolumesResponse_VolumeStatus{PublishedNodeIds: s.config.Cluster.NodeIDs(l.volume.Ledger.Nodes())},
+		})
+	}
+	return response, nil
+}
+
+// list reads every array, all at once, and sorts by handle.
+func (s *Server) list(ctx context.Context) ([]listed, error) {
+	views := make([]rds.View, len(s.config.Backends))
+	group, ctx := errgroup.WithContext(ctx)
+	for i := range s.config.Backends {
+		group.Go(func() (err error) {
+			views[i], err = s.config.Backends[i].Array.View(ctx)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	var all []listed
+	for i, view := range views {
+		for slot, v := range view.Volumes {
+			handle := s.volumeOf(&s.config.Backends[i], slot).handle
+			// A slot that no handle can name is not a volume of this driver.
+			if _, err := rds.ParseHandle(handle); err == nil {
+				all = append(all, listed{handle: handle, volume: v})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b listed) int { return cmp.Compare(a.handle, b.handle) })
+	return all, nil
+}
+
+// A token is the last handle of the page before it, so that volumes that come and
+// go between two pages neither repeat nor hide others.
+const tokenPrefix = "after:"
+
+func makeToken(handle string) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(tokenPrefix + handle))
+}
+
+func readToken(token string) (string, error) {
+	if token == "" {
+		return "", nil
+	}
+	text, err := base64.RawURLEncoding.DecodeString(token)
+	after, ours := strings.CutPrefix(string(text), tokenPrefix)
+	if err != nil || !ours {
+		return "", errToken
+	}
+	if _, err := rds.ParseHandle(after); err != nil {
+		return "", errToken
+	}
+	return after, nil
+}
