@@ -1,0 +1,233 @@
+package dualattach
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	kubevirtv1 "kubevirt.io/api/core/v1"
+)
+
+// Condition is one of ours, without times: those are the writer's to set.
+type Condition struct {
+	Type    kubevirtv1.VirtualMachineInstanceMigrationConditionType
+	Status  corev1.ConditionStatus
+	Reason  string
+	Message string
+}
+
+// conditions maps the assessment to the three conditions of the VMIM. Their
+// status and reason depend on the stage and the passed deadlines alone, so that
+// nothing is written while those stay.
+func (s *Snapshot) conditions(a Assessment, r record) []Condition {
+	return []Condition{s.dualAttachedCondition(a), s.migratedCondition(a), s.timedOutCondition(a, r)}
+}
+
+func (s *Snapshot) dualAttachedCondition(a Assessment) Condition {
+	c := Condition{Type: ConditionDualAttached, Status: corev1.ConditionFalse}
+	switch a.Stage {
+	case AttachingTarget:
+		c.Reason, c.Message = ReasonAwaitingTarget, fmt.Sprintf("RDS shared volume of %s is attached on %s; waiting for %s",
+			s.claims(), s.sourceName(), s.targetName())
+	case DualAttached:
+		c.Status, c.Reason = corev1.ConditionTrue, ReasonLiveMigration
+		c.Message = fmt.Sprintf("RDS shared volume of %s is attached on %s and %s while the VM migrates%s",
+			s.claims(), s.sourceName(), s.targetName(), a.Deadline.until())
+	case ReleasingSource:
+		if extent(s.Volumes, s.Source.Node) != None {
+			c.Status, c.Reason = corev1.ConditionTrue, a.Stage.String()
+			c.Message = fmt.Sprintf("RDS shared volume of %s is still attached on %s although the VM runs on %s now%s",
+				s.claims(), s.sourceName(), s.targetName(), a.Deadline.until())
+			break
+		}
+		c.Reason, c.Message = ReasonSourceReleased, fmt.Sprintf("RDS shared volume of %s is attached on %s only", s.claims(), s.targetName())
+	case ReleasingTarget:
+		c.Reason, c.Message = ReasonSourceReleased, fmt.Sprintf("RDS shared volume of %s is attached on %s only, although the migration there failed%s",
+			s.claims(), s.targetName(), a.Deadline.until())
+		if extent(s.Volumes, s.Source.Node) != None {
+			c.Status, c.Reason = corev1.ConditionTrue, a.Stage.String()
+			c.Message = fmt.Sprintf("RDS shared volume of %s is still attached on %s although the VM stays on %s%s",
+				s.claims(), s.targetName(), s.sourceName(), a.Deadline.until())
+		}
+	case Completed:
+		c.Reason, c.Message = ReasonSourceReleased, fmt.Sprintf("RDS shared volume of %s is attached on %s only", s.claims(), s.targetName())
+	case RolledBack:
+		c.Reason, c.Message = ReasonTargetReleased, fmt.Sprintf("RDS shared volume of %s is attached on %s only", s.claims(), s.sourceName())
+	case Detached:
+		c.Reason, c.Message = a.Stage.String(), fmt.Sprintf("RDS shared volume of %s is not attached any more", s.claims())
+	case Superseded:
+		c.Reason, c.Message = a.Stage.String(), fmt.Sprintf("RDS shared volume of %s: a newer migration of the VM uses node %s again", s.claims(), s.SuccessorTarget)
+	}
+	c.Message += problemText(a.Problems)
+	return c
+}
+
+func (s *Snapshot) migratedCondition(a Assessment) Condition {
+	c := Condition{Type: ConditionMigrated, Status: corev1.ConditionUnknown, Reason: a.Stage.String()}
+	if !a.Stage.Final() {
+		c.Message = fmt.Sprintf("RDS shared volume of %s: %s → %s, %s", s.claims(), s.Source.Node, s.targetNode(), underWay[a.Stage])
+		return c
+	}
+	switch s.result(a.Stage, false) {
+	case Success:
+		c.Status = corev1.ConditionTrue
+		c.Message = fmt.Sprintf("RDS shared volume of %s moved from %s to %s%s", s.claims(), s.Source.Node, s.targetNode(), s.took())
+	case Aborted:
+		c.Status, c.Reason = corev1.ConditionFalse, ReasonAborted
+		c.Message = fmt.Sprintf("RDS shared volume of %s stays as it was: the migration from %s to %s was cancelled%s", s.claims(), s.Source.Node, s.targetNode(), s.took())
+	default:
+		c.Status = corev1.ConditionFalse
+		c.Message = fmt.Sprintf("RDS shared volume of %s stays as it was: the migration from %s to %s failed%s%s", s.claims(), s.Source.Node, s.targetNode(), s.took(), s.failure())
+	}
+	switch a.Stage {
+	case Superseded:
+		c.Status, c.Reason = corev1.ConditionFalse, a.Stage.String()
+		c.Message += "; the release was not waited for, as a newer migration uses the node again"
+	case Detached:
+		c.Message += "; nothing is attached any more"
+	}
+	return c
+}
+
+var underWay = map[Stage]string{
+	AttachingTarget: "attaching on the target",
+	DualAttached:    "attached on both nodes",
+	ReleasingSource: "the source is releasing it",
+	ReleasingTarget: "the target is releasing it",
+}
+
+func (s *Snapshot) timedOutCondition(a Assessment, r record) Condition {
+	c := Condition{Type: ConditionTimedOut, Status: corev1.ConditionFalse}
+	stage := r.timedOutIn
+	if a.Overdue {
+		stage = a.Stage
+	}
+	switch {
+	case a.Stage.Final() && (r.timedOut || a.Overdue):
+		c.Reason, c.Message = ReasonResolved, fmt.Sprintf("RDS shared volume of %s: the migration is over%s, after a deadline had passed", s.claims(), s.took())
+	case a.Overdue || stage != Undecided:
+		c.Status, c.Reason = corev1.ConditionTrue, stage.String()
+		c.Message = s.timeoutText(a, stage)
+	default:
+		c.Reason, c.Message = ReasonWithinDeadline, "RDS shared volume of "+s.claims()+": no deadline has passed"+a.Deadline.until()
+	}
+	return c
+}
+
+// timeoutText says what lasts too long, by whose limit, and what to do.
+func (s *Snapshot) timeoutText(a Assessment, stage Stage) string {
+	if !a.Overdue || stage != a.Stage {
+		return fmt.Sprintf("RDS shared volume of %s: the deadline of stage %s had passed; now %s", s.claims(), stage, underWay[a.Stage])
+	}
+	return fmt.Sprintf("RDS shared volume of %s: %s for %s, allowed are %s (%s)%s. %s",
+		s.claims(), s.overdueWhat(stage), Seconds(s.Now.Sub(a.Deadline.Start)), Seconds(a.Deadline.Allowed()), a.Deadline.Whose,
+		problemText(a.Problems), s.advice(stage))
+}
+
+func (s *Snapshot) overdueWhat(stage Stage) string {
+	switch stage {
+	case AttachingTarget:
+		return fmt.Sprintf("%s has not got it attached (held by %s)", s.targetName(), s.sourceName())
+	case DualAttached:
+		return fmt.Sprintf("attached on %s and %s", s.sourceName(), s.targetName())
+	case ReleasingSource:
+		return s.sourceName() + " has not released it"
+	default:
+		return s.targetName() + " has not released it"
+	}
+}
+
+// advice names what to look at next, and never does it.
+func (s *Snapshot) advice(stage Stage) string {
+	namespace := s.Migration.Namespace
+	switch stage {
+	case AttachingTarget:
+		return fmt.Sprintf("Look at: kubectl -n %s describe pod %s; kubectl get volumeattachment. To cancel: kubectl -n %s delete vmim %s",
+			namespace, orUnknown(s.Target.Pod), namespace, s.Migration.Name)
+	case DualAttached:
+		return fmt.Sprintf("Look at: kubectl -n %s describe vmi %s. To cancel: kubectl -n %s delete vmim %s",
+			namespace, s.Migration.Spec.VMIName, namespace, s.Migration.Name)
+	case ReleasingSource:
+		return s.releaseAdvice(s.Source)
+	default:
+		return s.releaseAdvice(s.Target)
+	}
+}
+
+func (s *Snapshot) releaseAdvice(side Side) string {
+	return fmt.Sprintf("Look at: kubectl describe node %s; kubectl -n %s get pods -o wide -l kubevirt.io=virt-launcher; kubectl get volumeattachment",
+		orUnknown(side.Node), s.Migration.Namespace)
+}
+
+func (s *Snapshot) failure() string {
+	if state := s.handedOff(); state != nil && state.FailureReason != "" {
+		return ": KubeVirt says: " + state.FailureReason
+	}
+	return ""
+}
+
+// took is how long the migration lasted, from the target pod's creation.
+func (s *Snapshot) took() string {
+	if d := s.Duration(); d > 0 {
+		return " after " + Seconds(d)
+	}
+	return ""
+}
+
+// Duration is the time since the migration's storage side began: the target
+// pod's creation, or the VMIM's where there never was a pod.
+func (s *Snapshot) Duration() time.Duration {
+	start := s.Target.PodCreated
+	if start.IsZero() {
+		start = s.Migration.CreationTimestamp.Time
+	}
+	return max(0, s.Now.Sub(start))
+}
+
+func (d Deadline) until() string {
+	if !d.Set() {
+		return ""
+	}
+	return fmt.Sprintf("; allowed until %s (%s: %s)", d.At.UTC().Format(time.RFC3339), d.Whose, Seconds(d.Allowed()))
+}
+
+// claims names the shared volumes' claims: "claim a", "claims a, b".
+func (s *Snapshot) claims() string {
+	names := make([]string, 0, len(s.Volumes))
+	for _, v := range s.Volumes {
+		names = append(names, v.Claim)
+	}
+	slices.Sort(names)
+	switch len(names) {
+	case 0:
+		return "claims that are gone by now"
+	case 1:
+		return "claim " + names[0]
+	}
+	return "claims " + strings.Join(names, ", ")
+}
+
+func (s *Snapshot) sourceName() string { return s.Source.Node + " (source)" }
+
+func (s *Snapshot) targetName() string {
+	if s.Target.Node == "" {
+		return "the target, whose node is not known yet"
+	}
+	return s.Target.Node + " (target)"
+}
+
+func (s *Snapshot) targetNode() string {
+	if s.Target.Node == "" {
+		return "a node not known yet"
+	}
+	return s.Target.Node
+}
+
+func orUnknown(name string) string {
+	if name == "" {
+		return "<unknown>"
+	}
+	return name
+}

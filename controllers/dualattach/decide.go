@@ -1,0 +1,121 @@
+package dualattach
+
+import (
+	"time"
+)
+
+// Result is how a migration's storage side ended, empty while it has not.
+type Result string
+
+// The results, one per migration.
+const (
+	Success Result = "success"
+	Failed  Result = "failed"
+	Aborted Result = "aborted"
+	Timeout Result = "timeout"
+)
+
+// Results lists them all, for metrics that exist from zero.
+func Results() []Result { return []Result{Success, Failed, Aborted, Timeout} }
+
+// Assessment is what Decide finds.
+type Assessment struct {
+	Stage    Stage
+	Deadline Deadline
+	// Overdue: the deadline of this stage has passed.
+	Overdue bool
+	// Result is set at the first deadline passed or at the end, and stays.
+	Result Result
+	// Reported: all is said already; nothing is to be written.
+	Reported bool
+	// Conditions are those of ours that the VMIM is to carry; nil for none.
+	Conditions []Condition
+	// Events are those that are due by now. Each is to be made once.
+	Events []Event
+	// DualAttachedClaims are those that are attached on both nodes now.
+	DualAttachedClaims []string
+	// Problems are contradictions and faults, named for people.
+	Problems []Problem
+	// NextAt is when time alone will change the assessment, or zero.
+	NextAt time.Time
+}
+
+// Decide tells what a migration means for the shared volumes. It changes
+// nothing and depends on nothing but the snapshot.
+func Decide(s Snapshot) Assessment {
+	recorded := readRecord(s.Migration)
+	if recorded.reported {
+		return Assessment{Stage: recorded.stage, Result: s.reportedResult(recorded), Reported: true}
+	}
+	if s.history() {
+		return Assessment{Stage: Undecided, Reported: true}
+	}
+	stage := StageOf(s.facts())
+	if stage == NotInvolved && recorded.started {
+		// The volumes went out of sight (pods and claims deleted); what was begun
+		// is ended by what is left of it.
+		stage = s.orphanStage()
+	}
+	if stage == NotInvolved {
+		return Assessment{Stage: NotInvolved}
+	}
+	a := Assessment{Stage: stage, Deadline: s.deadline(stage), Problems: s.problems(stage), DualAttachedClaims: s.dualAttachedClaims()}
+	a.Overdue = a.Deadline.Overdue(s.Now)
+	a.Result = s.result(stage, recorded.timedOut || a.Overdue)
+	a.NextAt = nextAt(a.Deadline, s.Now)
+	a.Conditions = s.conditions(a, recorded)
+	a.Events = s.events(a, recorded)
+	return a
+}
+
+// orphanStage is the stage of a migration whose volumes went out of sight.
+func (s *Snapshot) orphanStage() Stage {
+	if s.phase() == Active {
+		return readRecord(s.Migration).stage
+	}
+	return Detached
+}
+
+// result tells how the migration ended, or that it passed a deadline.
+func (s *Snapshot) result(stage Stage, timedOut bool) Result {
+	switch {
+	case timedOut:
+		return Timeout
+	case !stage.Final():
+		return ""
+	case s.phase() == Succeeded:
+		return Success
+	case s.aborted():
+		return Aborted
+	default:
+		return Failed
+	}
+}
+
+// reportedResult reads the result of an ending that is on the VMIM already.
+func (s *Snapshot) reportedResult(r record) Result {
+	switch {
+	case r.timedOut:
+		return Timeout
+	case r.success:
+		return Success
+	case r.abortReported:
+		return Aborted
+	case r.stage == Superseded:
+		return s.result(Superseded, false)
+	default:
+		return Failed
+	}
+}
+
+// nextAt is the next moment at which the clock alone changes something.
+func nextAt(d Deadline, now time.Time) time.Time {
+	switch {
+	case !d.Set() || d.Overdue(now):
+		return time.Time{}
+	case now.Before(d.warning()):
+		return d.warning()
+	default:
+		return d.At
+	}
+}

@@ -1,0 +1,85 @@
+package gather
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	kubevirtv1 "kubevirt.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// The cache's indexes.
+const (
+	byInstance = "rds.vmi"   // VMIMs and launcher pods by the VMI's name
+	byOwnerUID = "rds.owner" // pods by their controller's UID
+	byClaim    = "rds.claim" // pods by the claims they use
+	byPV       = "rds.pv"    // VolumeAttachments by the PersistentVolume's name
+)
+
+// AddIndexes registers the indexes that a Gatherer reads by.
+func AddIndexes(ctx context.Context, indexer client.FieldIndexer) error {
+	for _, index := range []struct {
+		object client.Object
+		field  string
+		values client.IndexerFunc
+	}{
+		{&kubevirtv1.VirtualMachineInstanceMigration{}, byInstance, func(o client.Object) []string {
+			return nonEmpty(o.(*kubevirtv1.VirtualMachineInstanceMigration).Spec.VMIName)
+		}},
+		{&corev1.Pod{}, byInstance, func(o client.Object) []string { return nonEmpty(instanceOf(o)) }},
+		{&corev1.Pod{}, byOwnerUID, func(o client.Object) []string { return nonEmpty(string(controllerUID(o))) }},
+		{&corev1.Pod{}, byClaim, func(o client.Object) []string { return claimsOf(o.(*corev1.Pod)) }},
+		{&storagev1.VolumeAttachment{}, byPV, func(o client.Object) []string {
+			return nonEmpty(pvOf(o.(*storagev1.VolumeAttachment)))
+		}},
+	} {
+		if err := indexer.IndexField(ctx, index.object, index.field, index.values); err != nil {
+			return fmt.Errorf("index %T by %s: %w", index.object, index.field, err)
+		}
+	}
+	return nil
+}
+
+func nonEmpty(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return []string{s}
+}
+
+// instanceOf is the name of the VMI that controls a launcher pod, or empty.
+func instanceOf(o client.Object) string {
+	if owner := metav1.GetControllerOf(o); owner != nil && owner.Kind == kubevirtv1.VirtualMachineInstanceGroupVersionKind.Kind {
+		return owner.Name
+	}
+	return ""
+}
+
+func controllerUID(o client.Object) types.UID {
+	if owner := metav1.GetControllerOf(o); owner != nil {
+		return owner.UID
+	}
+	return ""
+}
+
+// claimsOf lists the claims that a pod uses.
+func claimsOf(pod *corev1.Pod) []string {
+	var claims []string
+	for _, v := range pod.Spec.Volumes {
+		if v.PersistentVolumeClaim != nil {
+			claims = append(claims, v.PersistentVolumeClaim.ClaimName)
+		}
+	}
+	return claims
+}
+
+func pvOf(va *storagev1.VolumeAttachment) string {
+	if va.Spec.Source.PersistentVolumeName == nil {
+		return ""
+	}
+	return *va.Spec.Source.PersistentVolumeName
+}

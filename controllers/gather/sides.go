@@ -1,0 +1,103 @@
+package gather
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	kubevirtv1 "kubevirt.io/api/core/v1"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
+)
+
+// stateOf is what KubeVirt says about this very migration, nil before the
+// hand-off. The VMI may still describe the previous one, so UIDs are compared.
+func (in *Instance) stateOf(m *kubevirtv1.VirtualMachineInstanceMigration) *kubevirtv1.VirtualMachineInstanceMigrationState {
+	if state := m.Status.MigrationState; state != nil && state.MigrationUID == m.UID {
+		return state
+	}
+	if in.VMI == nil {
+		return nil
+	}
+	if state := in.VMI.Status.MigrationState; state != nil && state.MigrationUID == m.UID {
+		return state
+	}
+	return nil
+}
+
+// launchers finds the source's and the target's launcher pods; nil where gone.
+// The label kubevirt.io/nodeName is first the source's even on the target pod, so
+// it is not used.
+func (in *Instance) launchers(known *Known) (source, target *corev1.Pod) {
+	m := known.Migration
+	sourceName, sourceNode := known.Source.Pod, known.Source.Node
+	if state := in.stateOf(m); state != nil && state.SourcePod != "" {
+		sourceName, sourceNode = state.SourcePod, state.SourceNode
+	} else if sourceNode == "" && in.VMI != nil {
+		sourceNode = in.VMI.Status.NodeName
+	}
+	for i := range in.pods {
+		pod := &in.pods[i]
+		switch {
+		case pod.Labels[kubevirtv1.MigrationJobLabel] == string(m.UID):
+			target = pod
+		case sourceName != "" && pod.Name == sourceName:
+			source = pod
+		case sourceName == "" && pod.Spec.NodeName == sourceNode && !pod.CreationTimestamp.After(m.CreationTimestamp.Time):
+			if source == nil || source.CreationTimestamp.Before(&pod.CreationTimestamp) {
+				source = pod
+			}
+		}
+	}
+	return source, target
+}
+
+// sides updates what is known of both ends. What was known stays where nothing
+// newer is seen.
+func (in *Instance) sides(known *Known, source, target *corev1.Pod) {
+	state := in.stateOf(known.Migration)
+	switch {
+	case state != nil && state.SourceNode != "":
+		known.Source.Node = state.SourceNode
+	case known.Source.Node == "" && in.VMI != nil:
+		known.Source.Node = in.VMI.Status.NodeName
+	}
+	if state != nil && state.TargetNode != "" && target == nil {
+		known.Target.Node = state.TargetNode
+	}
+	recordPod(&known.Source, source)
+	recordPod(&known.Target, target)
+}
+
+func recordPod(side *dualattach.Side, pod *corev1.Pod) {
+	if pod == nil {
+		return
+	}
+	side.Pod, side.PodCreated = pod.Name, pod.CreationTimestamp.Time
+	if pod.Spec.NodeName != "" {
+		side.Node = pod.Spec.NodeName
+	}
+}
+
+// successorTarget is the target node of a newer migration of the VMI, or empty.
+func (in *Instance) successorTarget(m *kubevirtv1.VirtualMachineInstanceMigration) string {
+	node := ""
+	for _, other := range in.Migrations {
+		if other.UID == m.UID || olderFirst(other, m) < 0 {
+			continue
+		}
+		if target := in.targetNode(other); target != "" {
+			node = target
+		}
+	}
+	return node
+}
+
+func (in *Instance) targetNode(m *kubevirtv1.VirtualMachineInstanceMigration) string {
+	for i := range in.pods {
+		if in.pods[i].Labels[kubevirtv1.MigrationJobLabel] == string(m.UID) && in.pods[i].Spec.NodeName != "" {
+			return in.pods[i].Spec.NodeName
+		}
+	}
+	if state := in.stateOf(m); state != nil {
+		return state.TargetNode
+	}
+	return ""
+}

@@ -1,0 +1,195 @@
+package migration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/utils/clock"
+	kubevirtv1 "kubevirt.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/gather"
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/report"
+)
+
+// staleRetry is how soon a write is tried again after somebody else's; the watch
+// usually brings the change sooner.
+const staleRetry = 50 * time.Millisecond
+
+// Writer is what the reconciler writes with: events and VMIM status.
+type Writer interface {
+	client.Writer
+	client.StatusClient
+}
+
+// Reconciler follows the migrations of one VMI at a time.
+type Reconciler struct {
+	gather  *gather.Gatherer
+	writer  Writer
+	limits  dualattach.Limits
+	clock   clock.PassiveClock
+	since   func() time.Time
+	table   *table
+	metrics *metrics
+}
+
+// New makes a reconciler. since tells when this process began to lead: what was
+// over by then and bears no mark of ours is history.
+func New(g *gather.Gatherer, w Writer, limits dualattach.Limits, c clock.PassiveClock, since func() time.Time) *Reconciler {
+	t := newTable()
+	return &Reconciler{gather: g, writer: w, limits: limits, clock: c, since: since, table: t, metrics: newMetrics(t)}
+}
+
+// Collector gives the domain's metrics.
+func (r *Reconciler) Collector() prometheus.Collector { return r.metrics }
+
+// Reconcile gathers, decides and acts for every migration of a VMI that is not
+// reported yet, and comes back when time alone changes the answer.
+func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	in, err := r.gather.Instance(ctx, req.NamespacedName)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	var next time.Time
+	for _, e := range r.table.track(in, r.clock.Now()) {
+		s, err := r.snapshot(ctx, in, e)
+		if err != nil {
+			return reconcile.Result{}, err
+		}
+		s.Since, s.Limits = r.since(), r.limits
+		a := dualattach.Decide(s)
+		switch err := r.act(ctx, in, e, &s, a); {
+		case errors.Is(err, report.ErrStale):
+			log.FromContext(ctx).V(1).Info("written meanwhile, deciding again", "migration", s.Migration.Name, "reason", err.Error())
+			return reconcile.Result{RequeueAfter: staleRetry}, nil
+		case err != nil:
+			return reconcile.Result{}, err
+		}
+		if !a.NextAt.IsZero() && (next.IsZero() || a.NextAt.Before(next)) {
+			next = a.NextAt
+		}
+	}
+	if next.IsZero() {
+		return reconcile.Result{}, nil
+	}
+	return reconcile.Result{RequeueAfter: max(time.Millisecond, next.Sub(r.clock.Now()))}, nil
+}
+
+// snapshot gathers on a copy, as the watches read the entry meanwhile.
+func (r *Reconciler) snapshot(ctx context.Context, in *gather.Instance, e *entry) (dualattach.Snapshot, error) {
+	var known gather.Known
+	r.table.update(func() { known = e.known })
+	s, err := r.gather.Snapshot(ctx, in, &known, r.clock.Now())
+	r.table.update(func() { e.known.Source, e.known.Target, e.known.Claims = known.Source, known.Target, known.Claims })
+	return s, err
+}
+
+// act says what was decided: events first, then the conditions, which commit it,
+// then the counters. A crash in between repeats what is idempotent and may lose
+// one increment, never double anything.
+func (r *Reconciler) act(ctx context.Context, in *gather.Instance, e *entry, s *dualattach.Snapshot, a dualattach.Assessment) error {
+	before := s.Migration
+	if a.Conditions != nil {
+		if err := r.makeEvents(ctx, in, e, s, a); err != nil {
+			return err
+		}
+		if err := r.writeConditions(ctx, e, s, a); err != nil {
+			return err
+		}
+	}
+	if a.Stage != e.stage && a.Conditions != nil {
+		log.FromContext(ctx).Info("storage migration entered a stage", "migration", before.Name, "stage", a.Stage.String(),
+			"source", s.Source.Node, "target", s.Target.Node, "deadline", a.Deadline.At, "result", string(a.Result))
+	}
+	r.table.update(func() { r.metrics.count(e, before, s, a) })
+	over := a.Reported || a.Stage.Final() || (a.Stage == dualattach.NotInvolved && (before.IsFinal() || !s.VanishedAt.IsZero()))
+	if over {
+		r.table.forget(in.Key, before.UID)
+	}
+	return nil
+}
+
+// writeConditions writes what the VMIM lacks. A VMIM that is gone bears no
+// conditions; its migration is watched to its end all the same.
+func (r *Reconciler) writeConditions(ctx context.Context, e *entry, s *dualattach.Snapshot, a dualattach.Assessment) error {
+	if !s.VanishedAt.IsZero() {
+		return nil
+	}
+	stored, _, err := report.Conditions(ctx, r.writer, s.Migration, a.Conditions, s.Now)
+	if apierrors.IsNotFound(err) {
+		r.table.update(func() { e.known.VanishedAt = s.Now })
+		return fmt.Errorf("%w: it is gone", report.ErrStale)
+	}
+	if err != nil {
+		return err
+	}
+	r.table.update(func() { e.known.Migration = newer(stored, e.known.Migration) })
+	return nil
+}
+
+// makeEvents makes those events that this process has not made yet.
+func (r *Reconciler) makeEvents(ctx context.Context, in *gather.Instance, e *entry, s *dualattach.Snapshot, a dualattach.Assessment) error {
+	for _, event := range a.Events {
+		id := event.Reason + "/" + event.Step + "/" + event.Claim
+		about, ok := e.object(in, event.Claim)
+		if e.made[id] || !ok {
+			continue
+		}
+		if _, err := report.Event(ctx, r.writer, event, about, s.Migration.UID, r.clock.Now()); err != nil {
+			return err
+		}
+		e.made[id] = true
+	}
+	return nil
+}
+
+// object is what an event is about: a claim, or the VMI. ok is false when it is
+// gone or was never seen.
+func (e *entry) object(in *gather.Instance, claim string) (about corev1.ObjectReference, ok bool) {
+	if claim == "" {
+		if in.VMI == nil {
+			return about, false
+		}
+		return corev1.ObjectReference{APIVersion: kubevirtv1.GroupVersion.String(), Kind: kubevirtv1.VirtualMachineInstanceGroupVersionKind.Kind,
+			Namespace: in.Key.Namespace, Name: in.Key.Name, UID: in.VMI.UID}, true
+	}
+	for _, c := range e.known.Claims {
+		if c.Name == claim {
+			return corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: in.Key.Namespace, Name: c.Name, UID: c.UID}, true
+		}
+	}
+	return about, false
+}
+
+// count moves the entry on and counts what happened. before is the VMIM without
+// this decision's conditions: what they already said was counted.
+func (m *metrics) count(e *entry, before *kubevirtv1.VirtualMachineInstanceMigration, s *dualattach.Snapshot, a dualattach.Assessment) {
+	if a.Conditions != nil {
+		if a.Result != "" && !e.counted && !dualattach.Counted(before) {
+			m.migrations.WithLabelValues(string(a.Result)).Inc()
+		}
+		e.counted = e.counted || a.Result != ""
+		if a.Overdue && !e.late[a.Stage] && dualattach.TimedOutIn(before) != a.Stage {
+			m.timeouts.WithLabelValues(a.Stage.String()).Inc()
+		}
+		e.late[a.Stage] = e.late[a.Stage] || a.Overdue
+		if a.Stage.Final() {
+			m.duration.Observe(s.Duration().Seconds())
+		}
+	}
+	if a.Stage != e.stage {
+		if e.underWay() {
+			m.stageDuration.WithLabelValues(e.stage.String()).Observe(s.Now.Sub(e.entered).Seconds())
+		}
+		e.entered = s.Now
+	}
+	e.stage, e.latest = a.Stage, a
+}

@@ -1,0 +1,9 @@
+// Package migration is the reconciler of live migrations. Its key is the VMI,
+// whose migrations come and go while its volumes stay; for each migration that is
+// not reported yet it gathers a snapshot, lets package dualattach decide, and has
+// package report say so. It keeps a table of the migrations under way, from which
+// the gauges are computed at scrape time.
+//
+// It may import controllers/gather, controllers/dualattach, controllers/report
+// and controller-runtime. It never asks an array.
+package migration

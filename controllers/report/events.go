@@ -1,0 +1,67 @@
+package report
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
+)
+
+const (
+	component = "rds-csi-operator"
+	// maxEventMessage is the API's limit, in bytes.
+	maxEventMessage = 1024
+)
+
+// Event makes an event about an object. Its name follows from the migration, the
+// reason, the object and the step, so that making it again changes nothing: made
+// is false when it existed.
+func Event(ctx context.Context, c client.Writer, e dualattach.Event, about corev1.ObjectReference, migration types.UID, now time.Time) (made bool, err error) {
+	at := metav1.Time{Time: now}
+	event := &corev1.Event{
+		ObjectMeta:          metav1.ObjectMeta{Namespace: about.Namespace, Name: eventName(e, about, migration)},
+		InvolvedObject:      about,
+		Type:                e.Type,
+		Reason:              e.Reason,
+		Message:             shorten(e.Message),
+		FirstTimestamp:      at,
+		LastTimestamp:       at,
+		Count:               1,
+		Source:              corev1.EventSource{Component: component},
+		ReportingController: component,
+	}
+	err = c.Create(ctx, event)
+	switch {
+	case apierrors.IsAlreadyExists(err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("make event %s on %s %s/%s: %w", e.Reason, about.Kind, about.Namespace, about.Name, err)
+	}
+	return true, nil
+}
+
+func eventName(e dualattach.Event, about corev1.ObjectReference, migration types.UID) string {
+	sum := sha256.Sum256([]byte(strings.Join([]string{string(migration), e.Reason, e.Step, about.Kind, about.Name}, "\x00")))
+	name := about.Name
+	if len(name) > 200 {
+		name = name[:200]
+	}
+	return strings.TrimRight(name, ".-") + "." + hex.EncodeToString(sum[:8])
+}
+
+func shorten(message string) string {
+	if len(message) <= maxEventMessage {
+		return message
+	}
+	return strings.ToValidUTF8(message[:maxEventMessage-3], "") + "..."
+}
