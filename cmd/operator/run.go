@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/go-logr/zapr"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	kubevirtv1 "kubevirt.io/api/core/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
+)
+
+// run composes the operator and runs it until ctx ends.
+func run(ctx context.Context, o Options) error {
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	log, err := newLogger(o)
+	if err != nil {
+		return err
+	}
+	ctrl.SetLogger(log)
+	config, err := restConfig(o)
+	if err != nil {
+		return fmt.Errorf("find the API server: %w", err)
+	}
+	mgr, err := newManager(config, o)
+	if err != nil {
+		return err
+	}
+	arrays, err := addArrays(mgr, o, log)
+	if err != nil {
+		return err
+	}
+	if err := mgr.Add(&kubevirtStarter{mgr: mgr, options: o, arrays: arrays}); err != nil {
+		return err
+	}
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return err
+	}
+	if err := mgr.AddReadyzCheck("caches", cachesSynced(mgr)); err != nil {
+		return err
+	}
+	return mgr.Start(ctx)
+}
+
+func restConfig(o Options) (*rest.Config, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", o.Kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	config.QPS, config.Burst = float32(o.KubeQPS), o.KubeBurst
+	return rest.AddUserAgent(config, "rds-csi-operator"), nil
+}
+
+func newManager(config *rest.Config, o Options) (manager.Manager, error) {
+	scheme := runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
+	utilruntime.Must(kubevirtv1.AddToScheme(scheme))
+	virtPods, err := labels.Parse(kubevirtv1.AppLabel + " in (virt-launcher, hotplug-disk)")
+	if err != nil {
+		return nil, err
+	}
+	return ctrl.NewManager(config, ctrl.Options{
+		Scheme:  scheme,
+		Metrics: server.Options{BindAddress: o.MetricsAddress},
+		Cache: cache.Options{
+			DefaultTransform: cache.TransformStripManagedFields(),
+			ByObject: map[client.Object]cache.ByObject{
+				// Other pods' owners matter to nobody here, and they are many.
+				&corev1.Pod{}: {Label: virtPods},
+			},
+		},
+		HealthProbeBindAddress:        o.ProbeAddress,
+		LeaderElection:                o.LeaderElection,
+		LeaderElectionNamespace:       o.LeaseNamespace,
+		LeaderElectionID:              o.LeaseName,
+		LeaderElectionReleaseOnCancel: true,
+		GracefulShutdownTimeout:       new(5 * time.Second),
+	})
+}
+
+// cachesSynced is ready once what is watched so far has been read.
+func cachesSynced(mgr manager.Manager) healthz.Checker {
+	synced := make(chan struct{})
+	utilruntime.Must(mgr.Add(everywhere(func(ctx context.Context) error {
+		if mgr.GetCache().WaitForCacheSync(ctx) {
+			close(synced)
+		}
+		return nil
+	})))
+	return func(req *http.Request) error {
+		select {
+		case <-synced:
+			return nil
+		default:
+			return fmt.Errorf("the caches are not synced yet")
+		}
+	}
+}
+
+// everywhere is a Runnable that does not wait for the Lease.
+type everywhere func(context.Context) error
+
+func (f everywhere) Start(ctx context.Context) error { return f(ctx) }
+func (f everywhere) NeedLeaderElection() bool        { return false }
+
+func newLogger(o Options) (logr.Logger, error) {
+	config := zap.NewProductionConfig()
+	config.Encoding = o.LogFormat
+	config.Level = zap.NewAtomicLevelAt(zapcore.Level(-o.LogLevel))
+	config.EncoderConfig.TimeKey = "time"
+	config.EncoderConfig.EncodeTime = zapcore.ISO8601TimeEncoder
+	config.Sampling = nil
+	logger, err := config.Build()
+	if err != nil {
+		return logr.Logger{}, err
+	}
+	return zapr.NewLogger(logger), nil
+}
