@@ -81,3 +81,6 @@ func GenerationOf(nqn, slot string) (generation uint64, ok bool) {
 	generation, err := strconv.ParseUint(number, 10, 63)
 	return generation, err == nil
 }
+
+// ValidSlot reports whether the slot is one that a handle can name.
+func ValidSlot(slot string) bool { return slotPattern.MatchString(slot) }
