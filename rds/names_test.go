@@ -1,0 +1,80 @@
+package rds
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+)
+
+func TestSlotFor(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		id := uuid.UUID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "uuid"))
+		name := "pvc-" + id.String()
+		slot := SlotFor(name)
+		if len(slot) > MaxNewSlot || !ValidSlot(slot) {
+			t.Fatalf("slot %q", slot)
+		}
+		raw, err := slotEncoding.DecodeString(strings.TrimPrefix(slot, slotPrefix))
+		if err != nil || uuid.UUID(raw) != id {
+			t.Fatalf("%q does not turn back into %s", slot, id)
+		}
+	})
+}
+
+func TestSlotForOtherNames(t *testing.T) {
+	seen := map[string]string{}
+	for _, name := range []string{
+		"", "a", "A", "pvc-", "sanity-1", "pvc-3C4E8A2E-0000-4000-8000-000000000001", "pvc-3c4e8a2e-0000-4000-8000-000000000001",
+		"3c4e8a2e-0000-4000-8000-000000000001", "pvc-{3c4e8a2e-0000-4000-8000-000000000001}", strings.Repeat("x", 300), "Größe \"$;",
+	} {
+		slot := SlotFor(name)
+		if other, taken := seen[slot]; taken || len(slot) > MaxNewSlot || !ValidSlot(slot) || slot != SlotFor(name) {
+			t.Errorf("SlotFor(%q) = %q (also of %q)", name, slot, other)
+		}
+		seen[slot] = name
+	}
+}
+
+func TestParseHandle(t *testing.T) {
+	for _, s := range []string{"pvc-abc", "pvc-3c4e8a2e-0000-4000-8000-000000000001", "pvc-abc.west-1", "A_b"} {
+		if h, err := ParseHandle(s); err != nil || h.String() != s {
+			t.Errorf("ParseHandle(%q) = %v, %v", s, h, err)
+		}
+	}
+	for _, s := range []string{"", ".", "a.", ".a", "a.b.c", "a/b", "a b", "a\"b", "a$b", "-a", "a.-b", "a.B", strings.Repeat("a", 65), "a\n", "a."} {
+		if h, err := ParseHandle(s); !errors.Is(err, ErrInvalid) {
+			t.Errorf("ParseHandle(%q) = %v, %v, want ErrInvalid", s, h, err)
+		}
+	}
+}
+
+func TestGenerationOf(t *testing.T) {
+	if g, ok := GenerationOf(NQN(DefaultNQNPrefix, "pvc-a", 12), "pvc-a"); g != 12 || !ok {
+		t.Errorf("our own NQN: %d, %v", g, ok)
+	}
+	for _, nqn := range []string{"", "pvc-a.g1", DefaultNQNPrefix + ":pvc-a", DefaultNQNPrefix + ":pvc-b.g1", DefaultNQNPrefix + ":pvc-a.g", DefaultNQNPrefix + ":pvc-a.gx", DefaultNQNPrefix + ":pvc-a.g-1"} {
+		if g, ok := GenerationOf(nqn, "pvc-a"); ok {
+			t.Errorf("GenerationOf(%q) = %d, though it is not ours", nqn, g)
+		}
+	}
+}
+
+func TestError(t *testing.T) {
+	cause := errors.New("connection reset")
+	err := error(&Error{Kind: ErrUnreachable, Op: "read volume", Array: "west", Slot: "pvc-a", Words: "so\r\n  be it", Hint: "look", Err: cause})
+	if !errors.Is(err, ErrUnreachable) || !errors.Is(err, cause) || errors.Is(err, ErrBusy) {
+		t.Errorf("%v wraps the wrong things", err)
+	}
+	for _, part := range []string{"read volume pvc-a", "west", "unreachable", "connection reset", "so be it", "look"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%q lacks %q", err, part)
+		}
+	}
+	var nothing *Error
+	if errors.As(error(&Error{Kind: ErrBusy}), &nothing); nothing == nil || errors.Is(nothing, cause) {
+		t.Error("an error without a cause must be searchable")
+	}
+}
