@@ -65,7 +65,7 @@ type Volume struct {
 	Slot     string
 	Size     int64  // bytes, as the array has it
 	Path     string // of the image, with a leading slash
-	NQN      string // empty until first published
+	NQN      string // may be empty while the export is off: the array hides it
 	Port     int    // of the NVMe/TCP export
 	Exported bool
 	Comment  string // verbatim; what compare-and-swap compares

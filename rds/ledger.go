@@ -41,7 +41,7 @@ type Publication struct {
 type Ledger struct {
 	Known        bool
 	Problem      string        // why it is unknown, for people
-	Generation   uint64        // counts the steps from nobody to somebody
+	Generation   uint64        // rises with every write, so that no comment ever comes back
 	Publications []Publication // oldest first
 	Deleting     bool
 	Foreign      string // ASCII text found in front of or behind the ledger

@@ -163,6 +163,13 @@ func newImage(c *Config, p pool, slot string) image {
 // madeHere matches, behind <base>/<slot>, the names that newImage makes.
 var madeHere = regexp.MustCompile(`^\.[0-9a-f]{8}(\.img|(/disk\.img)?)$`)
 
+// isMadeHere tells a volume of this driver from one of another plugin, whose image
+// is <base>/<slot>.img.
+func isMadeHere(v rds.Volume, c *Config) bool {
+	rest, ok := strings.CutPrefix(v.Path, "/"+c.BasePath+"/"+v.Slot)
+	return ok && madeHere.MatchString(rest)
+}
+
 // creation adds a disk if there is none of the slot and no more files of it than
 // tolerated. An add that fails takes back what it may have made.
 func creation(c *Config, p pool, n rds.NewVolume, to image, tolerated int) *script {

@@ -35,7 +35,7 @@ func decodeRows(value json.RawMessage) ([]row, error) {
 	return rows, nil
 }
 
-// decodeText reads a value that stands alone.
+// decodeText reads a value that stands alone; null is the empty text.
 func decodeText(value json.RawMessage) (string, error) {
 	var text string
 	if err := json.Unmarshal(value, &text); err != nil {

@@ -27,12 +27,13 @@ var phrases = []phrase{
 	{"no permission", rds.ErrDenied, "the user needs the policies ssh, read, write and test"}, // [INF]
 	{"no such item", rds.ErrNotFound, ""},
 	{"already have such", rds.ErrExists, ""},
-	{"already exists", rds.ErrExists, ""},    // [INF]
-	{"slot already", rds.ErrExists, ""},      // [INF]
-	{"no space left", rds.ErrNoSpace, ""},    // [INF]
-	{"not enough space", rds.ErrNoSpace, ""}, // [INF]
-	{"not enough free", rds.ErrNoSpace, ""},  // [INF]
-	{"disk full", rds.ErrNoSpace, ""},        // [INF]
+	{"already exists", rds.ErrExists, ""},         // [INF]
+	{"slot already", rds.ErrExists, ""},           // [INF]
+	{"no space left", rds.ErrNoSpace, ""},         // [INF]
+	{"not enough space", rds.ErrNoSpace, ""},      // [INF]
+	{"not enough disk space", rds.ErrNoSpace, ""}, // [INF]
+	{"not enough free", rds.ErrNoSpace, ""},       // [INF]
+	{"disk full", rds.ErrNoSpace, ""},             // [INF]
 	{"bad command name", rds.ErrUnsupported, "is this RouterOS 7.21 or newer, with the ROSE package?"},
 	{"bad parameter", rds.ErrUnsupported, "is this RouterOS 7.21 or newer, with the ROSE package?"},
 }

@@ -86,6 +86,14 @@ const (
 	showDisks   = "/disk/print detail as-value"
 )
 
+// showName prints the NQN of a slot's export, or null. While the export is off,
+// print may leave it out, but get knows it [INF].
+func showName(slot string) string {
+	name := show("/disk/get " + find(diskMenu, whereSlot(slot)) + " nvme-tcp-server-nqn")
+	none := `:put "null"`
+	return ":if (" + count(diskMenu, whereSlot(slot), 1) + ") do={:onerror f in={" + name + "} do={" + none + "}} else={" + none + "}"
+}
+
 func disksWhere(where string) string { return showDisks + " where " + where }
 
 // whereSlot finds a volume's disk.

@@ -66,7 +66,7 @@ func (a *Array) decided(ctx context.Context, op string, v rds.Volume, decide rds
 	if change.Empty() && !(a.isUncertain(v.Slot) && v.Ledger.Known) {
 		return write{}, false, nil
 	}
-	if w, err = plan(v, change); err != nil {
+	if w, err = plan(v, change, &a.cfg); err != nil {
 		return write{}, false, a.about(op, v.Slot, err)
 	}
 	return w, !w.idle(), nil
@@ -126,7 +126,7 @@ type write struct {
 
 // plan completes a change and refuses one that breaks the rules of this driver,
 // whoever decided it.
-func plan(v rds.Volume, change rds.Change) (write, error) {
+func plan(v rds.Volume, change rds.Change, c *Config) (write, error) {
 	w := write{from: v, comment: v.Comment, nqn: change.NQN, export: change.Export, size: change.Size}
 	ledger := v.Ledger
 	if change.Ledger != nil {
@@ -134,6 +134,10 @@ func plan(v rds.Volume, change rds.Change) (write, error) {
 	}
 	if !ledger.Known && (change.Ledger != nil || change.NQN != "" || change.Export != rds.KeepExport) {
 		return w, &rds.Error{Kind: rds.ErrLedger, Err: fmt.Errorf("%s", ledger.Problem)}
+	}
+	if change.NQN != "" && needsName(v, c) {
+		return w, &rds.Error{Kind: rds.ErrUnsupported, Err: fmt.Errorf("the array does not show the name of the export, so none can be chosen safely"),
+			Hint: "switch the export on by hand, under its own name"}
 	}
 	if change.Export == rds.ExportOff && (!v.Ledger.Known || len(ledger.Publications) > 0) {
 		return w, &rds.Error{Kind: rds.ErrInUse, Err: fmt.Errorf("the export stays on: the ledger is unknown or names %s", strings.Join(ledger.Nodes(), " and "))}

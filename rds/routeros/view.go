@@ -124,18 +124,31 @@ func (a *Array) volume(ctx context.Context, slot string) (rds.Volume, error) {
 	if err := checkSlot(slot); err != nil {
 		return rds.Volume{}, err
 	}
-	s := newScript("volume", false).add(show(showVersion), show(disksWhere(whereSlot(slot))))
+	s := newScript("volume", false).add(show(showVersion), show(disksWhere(whereSlot(slot))), showName(slot))
 	got, err := a.run(ctx, s)
 	if err != nil {
 		return rds.Volume{}, err
 	}
-	if err := got.want(2); err != nil {
+	if err := got.want(3); err != nil {
 		return rds.Volume{}, err
 	}
 	if _, err := a.verify(got.values[0]); err != nil {
 		return rds.Volume{}, err
 	}
-	return a.one(slot, got.values[1])
+	v, err := a.one(slot, got.values[1])
+	if err == nil && v.NQN == "" {
+		if v.NQN, err = decodeText(got.values[2]); err == nil {
+			a.remember(v)
+		}
+	}
+	return v, err
+}
+
+// needsName reports whether nothing may be decided before the export's name is
+// known, although it is off: a name that another plugin chose is kept, and one
+// that was used is not used again where no ledger counts the generations.
+func needsName(v rds.Volume, c *Config) bool {
+	return v.NQN == "" && (!v.Ledger.Known || !isMadeHere(v, c))
 }
 
 // one reads the answer to a question for one slot, and remembers it.
@@ -181,7 +194,7 @@ func (a *Array) warm(ctx context.Context, slot string) (v rds.Volume, fresh bool
 	}
 	a.mu.Lock()
 	known, ok := a.rows[slot]
-	ok = ok && a.verified && !a.uncertain[slot] && known.Size > 0
+	ok = ok && a.verified && !a.uncertain[slot] && known.Size > 0 && !needsName(known.Volume, &a.cfg)
 	seen := a.pool.slot != ""
 	a.mu.Unlock()
 	if ok {
@@ -192,7 +205,7 @@ func (a *Array) warm(ctx context.Context, slot string) (v rds.Volume, fresh bool
 		if err != nil {
 			return rds.Volume{}, false, err
 		}
-		if v, ok := view.Volumes[slot]; ok && v.Size > 0 {
+		if v, ok := view.Volumes[slot]; ok && v.Size > 0 && !needsName(v, &a.cfg) {
 			return v, true, nil
 		}
 	}
