@@ -20,7 +20,8 @@ type Condition struct {
 
 // conditions maps the assessment to the three conditions of the VMIM. Their
 // status and reason depend on the stage and the passed deadlines alone, so that
-// nothing is written while those stay.
+// nothing is written while those stay. The one exception: during a release,
+// storageDualAttached turns False when the other node has let go as well.
 func (s *Snapshot) conditions(a Assessment, r record) []Condition {
 	return []Condition{s.dualAttachedCondition(a), s.migratedCondition(a), s.timedOutCondition(a, r)}
 }
@@ -105,7 +106,7 @@ func (s *Snapshot) timedOutCondition(a Assessment, r record) Condition {
 		stage = a.Stage
 	}
 	switch {
-	case a.Stage.Final() && (r.timedOut || a.Overdue):
+	case a.Stage.Final() && r.timedOut:
 		c.Reason, c.Message = ReasonResolved, fmt.Sprintf("RDS shared volume of %s: the migration is over%s, after a deadline had passed", s.claims(), s.took())
 	case a.Overdue || stage != Undecided:
 		c.Status, c.Reason = corev1.ConditionTrue, stage.String()

@@ -119,19 +119,23 @@ func later(a, b time.Time) time.Time {
 }
 
 // migrationDeadline is an administrator's limit, or else KubeVirt's own budget.
+// That one has a start of its own, and may be spent before the stage begins.
 func (s *Snapshot) migrationDeadline(start time.Time) Deadline {
 	if limit, whose := s.administratorsLimit(); limit > 0 {
 		return Deadline{Start: start, At: start.Add(limit), Whose: whose}
 	}
 	state := s.handedOff()
 	if state == nil || state.StartTimestamp == nil {
-		timeout := pendingTimeoutOf(s.Migration)
-		return Deadline{Start: start, At: s.Target.PodCreated.Add(timeout + grace),
+		timeout, pending := pendingTimeoutOf(s.Migration), s.Target.PodCreated
+		if pending.IsZero() {
+			pending = start
+		}
+		return Deadline{Start: start, At: later(start, pending.Add(timeout+grace)),
 			Whose: fmt.Sprintf("KubeVirt's %s for a pending target and %s of grace", Seconds(timeout), Seconds(grace))}
 	}
 	began := state.StartTimestamp.Time
 	if completion := completionDeadline(state, s.Instance); completion > 0 {
-		return Deadline{Start: start, At: began.Add(completion + grace),
+		return Deadline{Start: start, At: later(start, began.Add(completion+grace)),
 			Whose: fmt.Sprintf("KubeVirt's completion deadline of %s and %s of grace", Seconds(completion), Seconds(grace))}
 	}
 	return Deadline{Start: start, At: later(began, start).Add(s.Limits.Unbounded),

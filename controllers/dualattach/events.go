@@ -38,7 +38,7 @@ func (s *Snapshot) events(a Assessment, r record) []Event {
 		}
 	}
 	starting := a.Stage == AttachingTarget || a.Stage == DualAttached
-	if starting && r.stage != a.Stage && s.Target.Node != "" {
+	if starting && r.stage != DualAttached && s.Target.Node != "" {
 		perClaim(corev1.EventTypeNormal, EventStarted, "", underWay[a.Stage]+a.Deadline.until())
 	}
 	if err := s.annotationError(); err != nil && !a.Stage.Final() {

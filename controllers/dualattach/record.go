@@ -53,21 +53,20 @@ var stagesByName = func() map[string]Stage {
 // readRecord reads our conditions back.
 func readRecord(m *kubevirtv1.VirtualMachineInstanceMigration) record {
 	var r record
+	detached := false
 	for _, c := range m.Status.Conditions {
 		switch c.Type {
 		case ConditionDualAttached:
 			if c.Status == corev1.ConditionTrue {
 				r.dualAttachedSince = c.LastTransitionTime.Time
 			}
+			detached = c.Reason == Detached.String()
 		case ConditionMigrated:
 			r.started = true
 			r.stage = stagesByName[c.Reason]
 			r.reported = c.Status != corev1.ConditionUnknown
 			r.success = c.Status == corev1.ConditionTrue
 			r.abortReported = r.reported && c.Reason == ReasonAborted
-			if r.abortReported {
-				r.stage = RolledBack
-			}
 		case ConditionTimedOut:
 			r.started = true
 			r.timedOut = c.Status == corev1.ConditionTrue || c.Reason == ReasonResolved
@@ -75,6 +74,12 @@ func readRecord(m *kubevirtv1.VirtualMachineInstanceMigration) record {
 				r.timedOutIn = stagesByName[c.Reason]
 			}
 		}
+	}
+	switch {
+	case r.abortReported && detached:
+		r.stage = Detached
+	case r.abortReported:
+		r.stage = RolledBack
 	}
 	return r
 }

@@ -40,7 +40,7 @@ func (in *Instance) launchers(known *Known) (source, target *corev1.Pod) {
 			target = pod
 		case sourceName != "" && pod.Name == sourceName:
 			source = pod
-		case sourceName == "" && pod.Spec.NodeName == sourceNode && !pod.CreationTimestamp.After(m.CreationTimestamp.Time):
+		case sourceName == "" && sourceNode != "" && pod.Spec.NodeName == sourceNode && !pod.CreationTimestamp.After(m.CreationTimestamp.Time):
 			if source == nil || source.CreationTimestamp.Before(&pod.CreationTimestamp) {
 				source = pod
 			}

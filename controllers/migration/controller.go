@@ -118,9 +118,11 @@ func (r *Reconciler) act(ctx context.Context, in *gather.Instance, e *entry, s *
 }
 
 // writeConditions writes what the VMIM lacks. A VMIM that is gone bears no
-// conditions; its migration is watched to its end all the same.
+// conditions; its migration is watched to its end all the same, and what was
+// decided is remembered here instead.
 func (r *Reconciler) writeConditions(ctx context.Context, e *entry, s *dualattach.Snapshot, a dualattach.Assessment) error {
 	if !s.VanishedAt.IsZero() {
+		r.table.update(func() { e.known.Migration = report.Remembered(s.Migration, a.Conditions, s.Now) })
 		return nil
 	}
 	stored, _, err := report.Conditions(ctx, r.writer, s.Migration, a.Conditions, s.Now)

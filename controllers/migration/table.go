@@ -1,8 +1,10 @@
 package migration
 
 import (
+	"cmp"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -67,7 +69,8 @@ func (t *table) track(in *gather.Instance, now time.Time) []*entry {
 		t.entries[in.Key] = tracked
 	}
 	return slices.SortedFunc(maps.Values(tracked), func(a, b *entry) int {
-		return a.known.Migration.CreationTimestamp.Compare(b.known.Migration.CreationTimestamp.Time)
+		x, y := a.known.Migration, b.known.Migration
+		return cmp.Or(x.CreationTimestamp.Compare(y.CreationTimestamp.Time), strings.Compare(string(x.UID), string(y.UID)))
 	})
 }
 

@@ -35,18 +35,14 @@ func ConditionPatch(m *kubevirtv1.VirtualMachineInstanceMigration, want []dualat
 	}
 	changed := false
 	for _, c := range want {
-		i := slices.IndexFunc(have, func(h kubevirtv1.VirtualMachineInstanceMigrationCondition) bool { return h.Type == c.Type })
+		i, element := place(have, c, now)
 		switch {
 		case i < 0:
-			ops = append(ops, operation{Op: "add", Path: "/status/conditions/-", Value: canonical(c, metav1.Time{Time: now})})
+			ops = append(ops, operation{Op: "add", Path: "/status/conditions/-", Value: element})
 		case have[i].Status == c.Status && have[i].Reason == c.Reason:
 			continue
 		default:
-			transition := metav1.Time{Time: now}
-			if have[i].Status == c.Status {
-				transition = have[i].LastTransitionTime
-			}
-			ops = append(ops, operation{Op: "replace", Path: fmt.Sprintf("/status/conditions/%d", i), Value: canonical(c, transition)})
+			ops = append(ops, operation{Op: "replace", Path: fmt.Sprintf("/status/conditions/%d", i), Value: element})
 		}
 		changed = true
 	}
@@ -56,12 +52,32 @@ func ConditionPatch(m *kubevirtv1.VirtualMachineInstanceMigration, want []dualat
 	return json.Marshal(ops)
 }
 
-// canonical is a condition exactly as KubeVirt's own types serialise it: both
-// times always present, in whole seconds or null.
-func canonical(c dualattach.Condition, transition metav1.Time) kubevirtv1.VirtualMachineInstanceMigrationCondition {
-	return kubevirtv1.VirtualMachineInstanceMigrationCondition{
-		Type: c.Type, Status: c.Status, LastTransitionTime: transition, Reason: c.Reason, Message: c.Message,
+// Remembered is a copy of the VMIM that carries the conditions: the memory of one
+// that is gone, where nothing can be written any more.
+func Remembered(m *kubevirtv1.VirtualMachineInstanceMigration, want []dualattach.Condition, now time.Time) *kubevirtv1.VirtualMachineInstanceMigration {
+	m = m.DeepCopy()
+	for _, c := range want {
+		if i, element := place(m.Status.Conditions, c, now); i < 0 {
+			m.Status.Conditions = append(m.Status.Conditions, element)
+		} else {
+			m.Status.Conditions[i] = element
+		}
 	}
+	return m
+}
+
+// place finds where the condition belongs, -1 when it is new, and makes the
+// element exactly as KubeVirt's own types serialise it: both times always present,
+// in whole seconds or null. The transition time moves with the status only.
+func place(have []kubevirtv1.VirtualMachineInstanceMigrationCondition, c dualattach.Condition, now time.Time) (int, kubevirtv1.VirtualMachineInstanceMigrationCondition) {
+	element := kubevirtv1.VirtualMachineInstanceMigrationCondition{
+		Type: c.Type, Status: c.Status, LastTransitionTime: metav1.Time{Time: now}, Reason: c.Reason, Message: c.Message,
+	}
+	i := slices.IndexFunc(have, func(h kubevirtv1.VirtualMachineInstanceMigrationCondition) bool { return h.Type == c.Type })
+	if i >= 0 && have[i].Status == c.Status {
+		element.LastTransitionTime = have[i].LastTransitionTime
+	}
+	return i, element
 }
 
 // Carries reports whether the VMIM carries the conditions, messages aside.
