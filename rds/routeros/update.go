@@ -50,7 +50,7 @@ func (a *Array) update(ctx context.Context, op, slot string, decide rds.Decide) 
 		if done {
 			return next, nil
 		}
-		v, fresh = next, true
+		v, fresh = next, !needsName(next, &a.cfg)
 		attempt++
 	}
 	return rds.Volume{}, a.about(op, slot, &rds.Error{Kind: rds.ErrConflict, Err: fmt.Errorf("given up after %d attempts", maxAttempts)})
