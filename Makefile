@@ -1,0 +1,92 @@
+# rds-csi-operator. `make help` lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION ?= 0.1.0-dev
+CACHE   := .cache
+# The environment's GOFLAGS may fit other projects only.
+export GOFLAGS := -mod=readonly
+LDFLAGS := -X main.version=$(VERSION)
+TOOLS   := test/tools
+MODULES := . $(TOOLS)/etcd $(TOOLS)/kubernetes $(TOOLS)/kubevirt $(TOOLS)/lint
+
+# The packages of ordinary tests; the lab's own and the end-to-end tests start
+# whole control planes and are bounded in how many run at once.
+UNIT = $$(go list ./... | grep -vE '/test/(lab|e2e|dataplane)(/|$$)')
+LAB  = ./test/lab/... ./test/e2e/...
+
+.PHONY: help
+help: ## Show this help
+	@grep -hE '^[a-zA-Z_-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## Build the operator and the CSI plugin into bin/
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+.PHONY: demo
+demo: lab-binaries ## Watch three live migrations on real control planes (KEEP=1 leaves them running)
+	@go run ./test/demo $(if $(KEEP),--keep)
+
+.PHONY: test
+test: test-unit test-lab ## Run all tests that need no more than Go and a C compiler
+
+.PHONY: test-unit
+test-unit: ## Run the tests that start no control plane, with the race detector
+	go test -race -timeout 10m $(UNIT)
+
+.PHONY: test-lab
+test-lab: lab-binaries ## Run the tests against real control planes
+	go test -race -timeout 20m -p 1 $(LAB)
+
+.PHONY: lab-binaries
+lab-binaries: ## Build etcd, Kubernetes, csi-attacher and KubeVirt for the lab, where missing
+	@go run ./test/lab/cmd/lab-build
+
+.PHONY: bench
+bench: ## Print round trips per RPC and volumes per second against the simulator
+	go run ./test/bench
+
+FUZZTIME ?= 1m
+.PHONY: fuzz
+fuzz: ## Fuzz quoting, tokenizer and decoding, FUZZTIME (1m) each
+	@for target in $$(grep -rhoE --include='*_test.go' '^func Fuzz[A-Za-z]+' . | awk '{print $$2}' | sort -u); do \
+	  package=$$(grep -rlE --include='*_test.go' "^func $$target\(" . | head -n 1 | xargs dirname); \
+	  echo "== $$package $$target"; \
+	  go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$package"; \
+	done
+
+.PHONY: verify
+verify: tidy format vet lint clean-tree ## Check that all is tidy, formatted, linted and committed as generated
+
+.PHONY: tidy
+tidy: ## Check that go.mod and go.sum are what the code needs
+	@for m in . ; do (cd $$m && go mod tidy -diff); done
+
+.PHONY: format
+format: ## Check the formatting
+	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); \
+	  if [ -n "$$unformatted" ]; then echo "run gofmt on:" $$unformatted; exit 1; fi
+
+.PHONY: vet
+vet: ## Run go vet
+	go vet ./...
+
+LINT = $(CACHE)/lint/golangci-lint-$(shell cat $(TOOLS)/lint/go.sum | cksum | cut -d' ' -f1)
+$(LINT):
+	@mkdir -p $(CACHE)/lint
+	@echo "building the linter (some minutes, once)"
+	cd $(TOOLS)/lint && go build -o $(CURDIR)/$(LINT) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+.PHONY: lint
+lint: $(LINT) ## Lint, import directions included
+	$(LINT) run ./...
+
+.PHONY: clean-tree
+clean-tree: ## Check that nothing above changed a tracked file
+	@git diff --exit-code --stat
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin $(CACHE)

@@ -1,0 +1,58 @@
+package e2e
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/stack"
+)
+
+// shared is the stack of all tests that do not break it.
+var shared *stack.Stack
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code, err := runTests(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func runTests(m *testing.M) (code int, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
+	defer cancel()
+	shared, err = stack.Start(ctx, stack.Options{Race: true, Lab: lab.Options{
+		Nodes:    []string{"node-a", "node-b", "node-c"},
+		KubeVirt: lab.KubeVirtOptions{ParallelMigrations: 100, ParallelOutbound: 100},
+		Progress: func(format string, args ...any) { fmt.Printf("lab: "+format+"\n", args...) },
+	}})
+	if err != nil {
+		return 1, err
+	}
+	code = m.Run()
+	return code, shared.Close()
+}
+
+// setUp gives a test a context, the shared stack and a namespace of its own.
+func setUp(t *testing.T) (context.Context, *stack.Stack, string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	t.Cleanup(cancel)
+	namespace := stack.NamespaceFor(t.Name())
+	if err := shared.CreateNamespace(ctx, namespace); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the end of the operator's log:\n%s", shared.Operators[0].Tail(60))
+		}
+	})
+	return ctx, shared, namespace
+}

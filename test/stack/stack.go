@@ -1,0 +1,211 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/routeros"
+)
+
+const (
+	// Namespace is the product's own.
+	Namespace = "rds-csi"
+	// OperatorUser and PluginUser are who the API server sees.
+	OperatorUser = "system:serviceaccount:" + Namespace + ":" + operatorAccount
+	PluginUser   = "system:serviceaccount:" + Namespace + ":" + pluginAccount
+
+	operatorAccount = "rds-csi-operator"
+	pluginAccount   = "rds-csi-controller"
+)
+
+// Options say what to run. The zero value is one array, one plugin, one operator.
+type Options struct {
+	Lab lab.Options
+	// Race builds the product with the race detector.
+	Race bool
+	// Replicas is how many operators run; by default one.
+	Replicas int
+	// OperatorArgs and PluginArgs are added last, so they win.
+	OperatorArgs, PluginArgs []string
+	// WithoutOperator leaves the operator out; StartOperator can add it later.
+	WithoutOperator bool
+}
+
+// Stack is the product at work on a lab.
+type Stack struct {
+	*lab.Cluster
+	Array  *routeros.Server
+	Plugin *lab.Process
+	// Operators are the running replicas; any of them may lead.
+	Operators []*Operator
+
+	opts      Options
+	config    *lab.Process
+	arrayFile string
+	socket    string
+	csi       *grpc.ClientConn
+}
+
+// Operator is one replica.
+type Operator struct {
+	*lab.Process
+	// Metrics and Health are the addresses of its endpoints.
+	Metrics, Health string
+}
+
+// Start brings everything up and waits until the operator is ready.
+func Start(ctx context.Context, opts Options) (*Stack, error) {
+	if opts.Lab.Progress == nil {
+		opts.Lab.Progress = func(string, ...any) {}
+	}
+	s := &Stack{opts: opts}
+	if err := s.start(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// Close ends everything.
+func (s *Stack) Close() error {
+	var errs []error
+	if s.csi != nil {
+		errs = append(errs, s.csi.Close())
+	}
+	if s.Cluster != nil {
+		errs = append(errs, s.Cluster.Close())
+	}
+	if s.Array != nil {
+		errs = append(errs, s.Array.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Stack) start(ctx context.Context) error {
+	var err error
+	if s.Cluster, err = lab.Start(ctx, s.opts.Lab); err != nil {
+		return err
+	}
+	if err := s.CreateNamespace(ctx, Namespace); err != nil {
+		return err
+	}
+	parts, partsCtx := errgroup.WithContext(ctx)
+	parts.Go(func() error { return build(partsCtx, filepath.Join(s.Dir, "bin"), s.opts.Race) })
+	parts.Go(func() error { return s.startArray() })
+	parts.Go(func() error { return s.ApplyKustomize(partsCtx, "config/rbac/operator") })
+	parts.Go(func() error { return s.ApplyKustomize(partsCtx, "config/rbac/csi") })
+	parts.Go(func() error { return s.CreateCSIDriver(partsCtx) })
+	if err := parts.Wait(); err != nil {
+		return err
+	}
+	if err := s.startPlugin(ctx); err != nil {
+		return err
+	}
+	if s.opts.WithoutOperator {
+		return nil
+	}
+	for range max(1, s.opts.Replicas) {
+		if _, err := s.StartOperator(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startPlugin runs the CSI plugin's controller and csi-attacher beside it, as the
+// pod of config/csi would.
+func (s *Stack) startPlugin(ctx context.Context) error {
+	kubeconfig, err := s.KubeconfigFor(ctx, Namespace, pluginAccount)
+	if err != nil {
+		return err
+	}
+	metrics, err := s.FreePort()
+	if err != nil {
+		return err
+	}
+	s.socket = filepath.Join(s.Dir, "csi.sock")
+	args := []string{
+		"--mode=controller", "--endpoint=unix://" + s.socket, "--kubeconfig=" + kubeconfig,
+		"--arrays-file=" + s.arrayFile, fmt.Sprintf("--metrics-address=127.0.0.1:%d", metrics), "--log-format=console",
+	}
+	s.Plugin, err = s.RunProcess("csi-plugin", filepath.Join(s.Dir, "bin", "csi-plugin"), append(args, s.opts.PluginArgs...))
+	if err != nil {
+		return err
+	}
+	if err := s.dial(); err != nil {
+		return err
+	}
+	if _, err := s.StartAttacher(ctx, lab.AttacherOptions{Socket: s.socket, Namespace: Namespace, ServiceAccount: pluginAccount}); err != nil {
+		return err
+	}
+	s.opts.Lab.Progress("CSI plugin and csi-attacher started")
+	return nil
+}
+
+// StartOperator runs one more operator and waits until it is ready.
+func (s *Stack) StartOperator(ctx context.Context) (*Operator, error) {
+	kubeconfig, err := s.KubeconfigFor(ctx, Namespace, operatorAccount)
+	if err != nil {
+		return nil, err
+	}
+	o := &Operator{}
+	for _, address := range []*string{&o.Metrics, &o.Health} {
+		port, err := s.FreePort()
+		if err != nil {
+			return nil, err
+		}
+		*address = fmt.Sprintf("127.0.0.1:%d", port)
+	}
+	args := []string{
+		"--kubeconfig=" + kubeconfig, "--arrays-file=" + s.arrayFile, "--poll-interval=1s", "--lease-namespace=" + Namespace,
+		"--metrics-bind-address=" + o.Metrics, "--health-probe-bind-address=" + o.Health, "--log-format=console", "--log-level=1",
+	}
+	name := fmt.Sprintf("operator-%d", len(s.Operators)+1)
+	if o.Process, err = s.RunProcess(name, filepath.Join(s.Dir, "bin", "operator"), append(args, s.opts.OperatorArgs...)); err != nil {
+		return nil, err
+	}
+	s.Operators = append(s.Operators, o)
+	return o, s.WaitOperator(ctx, o)
+}
+
+// WaitOperator waits until an operator is ready.
+func (s *Stack) WaitOperator(ctx context.Context, o *Operator) error {
+	started := time.Now()
+	err := s.WaitFor(ctx, "the operator to be ready", func(ctx context.Context) (bool, error) {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+o.Health+"/readyz", nil)
+		if err != nil {
+			return false, err
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return false, nil // not listening yet
+		}
+		defer response.Body.Close()
+		return response.StatusCode == http.StatusOK, nil
+	})
+	s.opts.Lab.Progress("operator ready after %s", time.Since(started).Round(100*time.Millisecond))
+	return err
+}
+
+// Scrape reads the operator's metrics page.
+func (o *Operator) Scrape(ctx context.Context) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+o.Metrics+"/metrics", nil)
+	if err != nil {
+		return "", err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	return string(text), err
+}

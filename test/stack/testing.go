@@ -1,0 +1,141 @@
+package stack
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"regexp"
+	"strings"
+	"testing"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/process"
+)
+
+var notDNS = regexp.MustCompile(`[^a-z0-9]+`)
+
+// NamespaceFor makes a namespace's name of a test's.
+func NamespaceFor(test string) string {
+	name := strings.Trim(notDNS.ReplaceAllString(strings.ToLower(test), "-"), "-")
+	return name[:min(len(name), 60)]
+}
+
+// MustStartVM starts a VM whose only disk is a shared volume; its claim has the
+// VM's name. change, if given, is applied to the VMI.
+func (s *Stack) MustStartVM(ctx context.Context, t testing.TB, namespace, name string, change ...func(lab.VMIBuilder) lab.VMIBuilder) *lab.VMI {
+	t.Helper()
+	vm, err := s.StartVM(ctx, namespace, name, change...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return vm
+}
+
+// StartVM is MustStartVM for callers without a test.
+func (s *Stack) StartVM(ctx context.Context, namespace, name string, change ...func(lab.VMIBuilder) lab.VMIBuilder) (*lab.VMI, error) {
+	if _, err := s.CreateRWXClaim(ctx, namespace, name, nil); err != nil {
+		return nil, err
+	}
+	b := lab.NewVMI(namespace, name).WithDisk(name)
+	for _, f := range change {
+		b = f(b)
+	}
+	vm, err := s.CreateVMI(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	return vm, s.WaitVMIRunning(ctx, vm)
+}
+
+// Series is a scrape of the metrics page.
+type Series map[string]*dto.MetricFamily
+
+func (s *Stack) scrape(ctx context.Context, o *Operator) (Series, error) {
+	text, err := o.Scrape(ctx)
+	if err != nil {
+		return nil, err
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	return parser.TextToMetricFamilies(strings.NewReader(text))
+}
+
+// MustScrape reads the first operator's metrics.
+func (s *Stack) MustScrape(ctx context.Context, t testing.TB) Series {
+	t.Helper()
+	series, err := s.scrape(ctx, s.Operators[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return series
+}
+
+// Find is the value of the series with these labels; ok is false when it is missing.
+func (all Series) Find(name string, labels map[string]string) (value float64, ok bool) {
+	for _, m := range all[name].GetMetric() {
+		got := map[string]string{}
+		for _, l := range m.GetLabel() {
+			got[l.GetName()] = l.GetValue()
+		}
+		if maps.Equal(got, labels) || (len(got) == 0 && len(labels) == 0) {
+			return m.GetGauge().GetValue() + m.GetCounter().GetValue(), true
+		}
+	}
+	return 0, false
+}
+
+// Value is Find's value, 0 for a series that is missing.
+func (all Series) Value(name string, labels map[string]string) float64 {
+	value, _ := all.Find(name, labels)
+	return value
+}
+
+// Want fails the test unless the series has the value.
+func (all Series) Want(t testing.TB, name string, labels map[string]string, want float64) {
+	t.Helper()
+	if got, ok := all.Find(name, labels); !ok || got != want {
+		t.Errorf("%s%v is %v (present: %v), want %v", name, labels, got, ok, want)
+	}
+}
+
+// WantMetric waits until a series has a value: counters follow the conditions.
+func (s *Stack) WantMetric(ctx context.Context, t testing.TB, name string, labels map[string]string, want float64) {
+	t.Helper()
+	var got float64
+	err := s.WaitFor(ctx, fmt.Sprintf("%s%v to be %v", name, labels, want), func(ctx context.Context) (bool, error) {
+		series, err := s.scrape(ctx, s.Operators[0])
+		got = series.Value(name, labels)
+		return got == want, err
+	})
+	if err != nil {
+		t.Errorf("%v; it is %v", err, got)
+	}
+}
+
+// SettledMetric waits until a series is there and the array has been observed
+// once more since, and gives its value.
+func (s *Stack) SettledMetric(ctx context.Context, t testing.TB, name string, labels map[string]string) float64 {
+	t.Helper()
+	observed := map[string]string{"array": ArrayName}
+	first := s.MustScrape(ctx, t).Value("rds_csi_array_observed_timestamp_seconds", observed)
+	var value float64
+	err := s.WaitFor(ctx, fmt.Sprintf("%s%v after another look at the array", name, labels), func(ctx context.Context) (bool, error) {
+		series, err := s.scrape(ctx, s.Operators[0])
+		if err != nil {
+			return false, err
+		}
+		var ok bool
+		value, ok = series.Find(name, labels)
+		return ok && series.Value("rds_csi_array_observed_timestamp_seconds", observed) > first, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+// Tail is the end of the operator's log.
+func (o *Operator) Tail(lines int) string { return process.Tail(o.LogFile(), lines) }
