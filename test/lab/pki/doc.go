@@ -1,0 +1,3 @@
+// Package pki is a certificate authority for one lab: it signs the servers'
+// certificates for loopback and the clients' that name a user.
+package pki
