@@ -33,11 +33,14 @@ func (s *Server) ControllerPublishVolume(ctx context.Context, r *spec.Controller
 	if err != nil {
 		return nil, fmt.Errorf("publish volume %s to node %s: %w", p.handle, p.node, err)
 	}
+	// The NQN's generation, not the ledger's, which every write raises: the same
+	// request again gets the same answer.
+	generation, _ := rds.GenerationOf(v.NQN, p.slot)
 	return &spec.ControllerPublishVolumeResponse{PublishContext: map[string]string{
 		contextNQN:        v.NQN,
 		contextAddresses:  strings.Join(p.Addresses, ","),
 		contextPort:       strconv.Itoa(v.Port),
-		contextGeneration: strconv.FormatUint(v.Ledger.Generation, 10),
+		contextGeneration: strconv.FormatUint(generation, 10),
 	}}, nil
 }
 

@@ -33,8 +33,8 @@ var version = ""
 
 // The labels of the SSH metric as rds/routeros reports them.
 var (
-	sshVerbs   = []string{"view", "volume", "create", "update", "delete"}
-	sshResults = []string{"ok", "unreachable", "unknown-outcome", "denied", "busy", "not-found", "exists", "no-space", "unsupported", "conflict", "in-use", "ledger", "invalid", "failed"}
+	sshVerbs   = []string{"view", "volume", "create", "update", "remove", "files"}
+	sshResults = []string{"ok", "unreachable", "unknown", "denied", "busy", "notfound", "exists", "nospace", "unsupported", "failed"}
 )
 
 // run serves CSI as the options say, until ctx ends or the Lease is lost.

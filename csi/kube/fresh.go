@@ -24,15 +24,7 @@ type flight[T any] struct {
 }
 
 func (f *fresh[T]) get(ctx context.Context) (T, error) {
-	f.mu.Lock()
-	mine := f.waiting
-	if mine == nil {
-		mine = &flight[T]{done: make(chan struct{})}
-		f.waiting = mine
-		// Detached: the first caller's deadline is not everybody's.
-		go f.fly(context.WithoutCancel(ctx), mine)
-	}
-	f.mu.Unlock()
+	mine := f.join(ctx)
 	select {
 	case <-mine.done:
 		return mine.value, mine.err
@@ -40,6 +32,18 @@ func (f *fresh[T]) get(ctx context.Context) (T, error) {
 		var none T
 		return none, ctx.Err()
 	}
+}
+
+// join finds the read that is the next to begin.
+func (f *fresh[T]) join(ctx context.Context) *flight[T] {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.waiting == nil {
+		f.waiting = &flight[T]{done: make(chan struct{})}
+		// Detached: the first caller's deadline is not everybody's.
+		go f.fly(context.WithoutCancel(ctx), f.waiting)
+	}
+	return f.waiting
 }
 
 func (f *fresh[T]) fly(ctx context.Context, mine *flight[T]) {
