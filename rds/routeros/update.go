@@ -187,11 +187,10 @@ func (w write) statements(compared string) []string {
 	var out []string
 	properties := w.properties()
 	switch {
-	case w.nqn != "" && w.from.Exported:
-		// Whether a live export takes a new name is unknown [INF]: off, then on.
-		out = append(out, "/disk/set "+find(diskMenu, compared)+" nvme-tcp-export=no", set(compared, properties))
 	case len(properties) > 1:
-		// One set with several properties is taken to apply at once [INF].
+		// One set with several properties is taken to apply at once, and an export
+		// that is on, though nobody holds it, to take a new name [INF]. Off and on
+		// again would be safer for the name, but such an "off" could run late.
 		out = append(out, set(compared, properties))
 	case w.comment != w.from.Comment:
 		// Only the comment changes: an exported disk may have a running virtual
