@@ -11,6 +11,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-logr/logr"
+	ctrl "sigs.k8s.io/controller-runtime"
+
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/stack"
 )
@@ -21,6 +24,7 @@ const namespace = "demo"
 func main() {
 	keep := flag.Bool("keep", false, "leave everything running until Ctrl-C")
 	flag.Parse()
+	ctrl.SetLogger(logr.Discard()) // what matters is on the timeline and in the logs
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, *keep); err != nil {
@@ -37,6 +41,7 @@ func run(ctx context.Context, keep bool) (err error) {
 	fmt.Println()
 	s, err := stack.Start(ctx, stack.Options{Lab: lab.Options{
 		Nodes:    []string{"node-a"},
+		Keep:     keep,
 		KubeVirt: lab.KubeVirtOptions{ParallelMigrations: 10, ParallelOutbound: 10},
 		Progress: func(format string, args ...any) {
 			fmt.Printf("  [%5.1fs] %s\n", time.Since(started).Seconds(), fmt.Sprintf(format, args...))

@@ -48,11 +48,9 @@ type Stack struct {
 	// Operators are the running replicas; any of them may lead.
 	Operators []*Operator
 
-	opts      Options
-	config    *lab.Process
-	arrayFile string
-	socket    string
-	csi       *grpc.ClientConn
+	opts   Options
+	socket string
+	csi    *grpc.ClientConn
 }
 
 // Operator is one replica.
@@ -134,7 +132,7 @@ func (s *Stack) startPlugin(ctx context.Context) error {
 	s.socket = filepath.Join(s.Dir, "csi.sock")
 	args := []string{
 		"--mode=controller", "--endpoint=unix://" + s.socket, "--kubeconfig=" + kubeconfig,
-		"--arrays-file=" + s.arrayFile, fmt.Sprintf("--metrics-address=127.0.0.1:%d", metrics), "--log-format=console",
+		"--arrays-file=" + s.arraysFile("csi"), fmt.Sprintf("--metrics-address=127.0.0.1:%d", metrics), "--log-format=console",
 	}
 	s.Plugin, err = s.RunProcess("csi-plugin", filepath.Join(s.Dir, "bin", "csi-plugin"), append(args, s.opts.PluginArgs...))
 	if err != nil {
@@ -165,7 +163,7 @@ func (s *Stack) StartOperator(ctx context.Context) (*Operator, error) {
 		*address = fmt.Sprintf("127.0.0.1:%d", port)
 	}
 	args := []string{
-		"--kubeconfig=" + kubeconfig, "--arrays-file=" + s.arrayFile, "--poll-interval=1s", "--lease-namespace=" + Namespace,
+		"--kubeconfig=" + kubeconfig, "--arrays-file=" + s.arraysFile("watch"), "--poll-interval=1s", "--lease-namespace=" + Namespace,
 		"--metrics-bind-address=" + o.Metrics, "--health-probe-bind-address=" + o.Health, "--log-format=console", "--log-level=1",
 	}
 	name := fmt.Sprintf("operator-%d", len(s.Operators)+1)
