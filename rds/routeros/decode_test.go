@@ -143,7 +143,7 @@ func TestClassify(t *testing.T) {
 	for words, want := range map[string]error{
 		"failure: not allowed by device-mode":                 rds.ErrDenied,
 		"not enough permissions (9)":                          rds.ErrDenied,
-		"no such item (4)":                                    rds.ErrNotFound,
+		"no such item (4)":                                    rds.ErrConflict,
 		"failure: already have such slot":                     rds.ErrExists,
 		"failure: not enough space on disk":                   rds.ErrNoSpace,
 		"bad command name disk (line 1 column 1)":             rds.ErrUnsupported,

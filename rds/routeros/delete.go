@@ -35,6 +35,9 @@ func (a *Array) delete(ctx context.Context, slot string) error {
 				"/disk/remove "+find(diskMenu, compared))
 		}
 		got, err := a.changing(ctx, slot, s.add(listing(&a.cfg, p, slot)...))
+		if errors.Is(err, rds.ErrConflict) {
+			continue // something went between two statements: look again
+		}
 		if err != nil {
 			return err
 		}
@@ -52,7 +55,7 @@ func (a *Array) delete(ctx context.Context, slot string) error {
 			return nil
 		}
 		exists = false
-		if err := a.removeFiles(ctx, p, slot, found.leftovers); err != nil {
+		if err := a.removeFiles(ctx, p, slot, found.leftovers); err != nil && !errors.Is(err, rds.ErrConflict) {
 			return err
 		}
 	}

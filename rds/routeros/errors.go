@@ -25,7 +25,9 @@ var phrases = []phrase{
 	{"not allowed by device-mode", rds.ErrDenied, "allow the feature with /system/device-mode on the array's console"},
 	{"not enough permissions", rds.ErrDenied, "the user needs the policies ssh, read, write and test"},
 	{"no permission", rds.ErrDenied, "the user needs the policies ssh, read, write and test"}, // [INF]
-	{"no such item", rds.ErrNotFound, ""},
+	// It was found a moment before. That it is gone for good, only a new answer
+	// can prove.
+	{"no such item", rds.ErrConflict, ""},
 	{"already have such", rds.ErrExists, ""},
 	{"already exists", rds.ErrExists, ""},         // [INF]
 	{"slot already", rds.ErrExists, ""},           // [INF]
@@ -111,5 +113,5 @@ var kinds = []struct {
 }{
 	{rds.ErrUnreachable, "unreachable"}, {rds.ErrUnknownOutcome, "unknown"}, {rds.ErrDenied, "denied"},
 	{rds.ErrBusy, "busy"}, {rds.ErrNotFound, "notfound"}, {rds.ErrExists, "exists"},
-	{rds.ErrNoSpace, "nospace"}, {rds.ErrUnsupported, "unsupported"},
+	{rds.ErrNoSpace, "nospace"}, {rds.ErrUnsupported, "unsupported"}, {rds.ErrConflict, "conflict"},
 }

@@ -84,6 +84,10 @@ func (a *Array) write(ctx context.Context, w write) (next rds.Volume, done bool,
 		defer func() { taken(done) }()
 	}
 	got, err := a.changing(ctx, slot, w.script())
+	if errors.Is(err, rds.ErrConflict) {
+		next, err = a.volume(ctx, slot) // gone, or changed, between two statements
+		return next, false, err
+	}
 	if err != nil {
 		return rds.Volume{}, false, err
 	}
