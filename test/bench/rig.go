@@ -1,0 +1,81 @@
+package main
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/rds/routeros"
+	sim "git.srvlab.io/whiskey/rds-csi-operator/test/routeros"
+)
+
+const basePath = "raid10/k8s"
+
+type rigOptions struct {
+	fs       string
+	latency  time.Duration
+	channels int
+}
+
+// rig is a simulated array and what it takes to log in.
+type rig struct {
+	server *sim.Server
+	dir    string
+	config routeros.Config
+}
+
+func newRig(o rigOptions) (*rig, error) {
+	server, err := sim.New(sim.Options{HostKeyType: sim.Ed25519, Settings: sim.Settings{Latency: o.latency}})
+	if err != nil {
+		return nil, err
+	}
+	r := &rig{server: server}
+	if err := r.fill(o); err != nil {
+		r.close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *rig) fill(o rigOptions) error {
+	err := errors.Join(
+		r.server.AddPool(sim.Pool{Name: "raid10", FS: o.fs, Size: 1 << 40}),
+		r.server.AddDirectory(basePath),
+		r.server.Start(""),
+	)
+	if err != nil {
+		return err
+	}
+	if r.dir, err = os.MkdirTemp("", "bench-"); err != nil {
+		return err
+	}
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	block, err := ssh.MarshalPrivateKey(key, "")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(r.dir, "key")
+	r.config = routeros.Config{
+		Name: "bench", Address: r.server.Addr(), User: "admin", KeyFile: path, BasePath: basePath, MaxChannels: o.channels,
+		HostKey: routeros.HostKeys{strings.TrimSpace(string(ssh.MarshalAuthorizedKey(r.server.HostKey())))},
+	}
+	return os.WriteFile(path, pem.EncodeToMemory(block), 0o600)
+}
+
+func (r *rig) client() (*routeros.Array, error) { return routeros.New(r.config) }
+
+func (r *rig) close() {
+	// What is left of a measurement harms nobody.
+	_ = r.server.Close()
+	_ = os.RemoveAll(r.dir)
+}
