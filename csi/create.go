@@ -39,11 +39,12 @@ func (s *Server) CreateVolume(ctx context.Context, r *spec.CreateVolumeRequest) 
 	if errors.Is(err, rds.ErrExists) && c.capacity.limit > 0 {
 		v, err = c.existing(ctx, err)
 	}
-	if err := s.creates.note(c.handle, err); err != nil {
+	if err := s.creates.note(c.handle, err); err != nil && !errors.Is(err, rds.ErrInUse) {
 		return nil, fmt.Errorf("create volume %s: %w", r.GetName(), err)
 	}
-	if v.Ledger.Deleting {
-		return nil, fmt.Errorf("create volume %s: %w: a volume of that name is being deleted; it is made anew when that one is gone", r.GetName(), errPending)
+	if err != nil || v.Ledger.Deleting {
+		// Only a deletion forbids a creation. It is not final: the next attempt may find it over.
+		return nil, fmt.Errorf("create volume %s: %w: one of that name is being deleted", r.GetName(), errPending)
 	}
 	return &spec.CreateVolumeResponse{Volume: &spec.Volume{
 		VolumeId:      c.handle,

@@ -36,6 +36,7 @@ var fixtures = map[string]func(*testing.T) fixture{
 			},
 		}
 	},
+	"simulator": simulated,
 }
 
 // forEach runs a test on every kind of array.

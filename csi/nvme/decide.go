@@ -110,7 +110,7 @@ type Portal struct {
 	Port    string
 }
 
-func (p Portal) String() string { return netip.AddrPortFrom(p.Address, 0).Addr().String() + " port " + p.Port }
+func (p Portal) String() string { return p.Address.String() + " port " + p.Port }
 
 // Missing lists the portals to which there is no connection, not even one that is
 // on its way back: the kernel reconnects those by itself, and refuses a second.
@@ -166,14 +166,24 @@ func MayDisconnect(s Subsystem, u Usage) error {
 		return fmt.Errorf("%w: %s is staged as volume %s", ErrInUse, s.NQN, other)
 	}
 	for _, n := range s.Namespaces {
-		switch {
-		case len(u.Mounts[n.Dev]) > 0:
-			return fmt.Errorf("%w: %s (%s) is mounted at %s", ErrInUse, n.Name, s.NQN, strings.Join(u.Mounts[n.Dev], ", "))
-		case len(n.Users) > 0:
+		if len(n.Users) > 0 {
 			return fmt.Errorf("%w: %s (%s) is used by %s", ErrInUse, n.Name, s.NQN, strings.Join(n.Users, ", "))
-		case u.Filesystems[n.Name] != "":
-			return fmt.Errorf("%w: the %s filesystem on %s (%s) is still mounted in another mount namespace; a container holds a copy of the mount", ErrInUse, u.Filesystems[n.Name], n.Name, s.NQN)
 		}
+		for _, d := range append([]Disk{n.Disk}, n.Partitions...) {
+			if err := d.unused(u); err != nil {
+				return fmt.Errorf("%w (%s)", err, s.NQN)
+			}
+		}
+	}
+	return nil
+}
+
+func (d Disk) unused(u Usage) error {
+	switch {
+	case len(u.Mounts[d.Dev]) > 0:
+		return fmt.Errorf("%w: %s is mounted at %s", ErrInUse, d.Name, strings.Join(u.Mounts[d.Dev], ", "))
+	case u.Filesystems[d.Name] != "":
+		return fmt.Errorf("%w: the %s filesystem on %s is still mounted in another mount namespace, where a container holds a copy of the mount", ErrInUse, u.Filesystems[d.Name], d.Name)
 	}
 	return nil
 }

@@ -29,12 +29,18 @@ type Controller struct {
 	HostNQN   string // empty where the kernel does not tell
 }
 
+// Disk is a block device.
+type Disk struct {
+	Name string // nvme0n1
+	Dev  string // major:minor
+}
+
 // Namespace is a block device through which the namespace is used.
 type Namespace struct {
-	Name string // nvme0n1
-	ID   int
-	Dev  string // major:minor
-	Size int64  // bytes
+	Disk
+	Partitions []Disk // somebody may have made them in a block volume
+	ID         int
+	Size       int64 // bytes
 	// Identity is what the target says identifies the namespace: wwid. It is the
 	// same for as long as it is the same namespace.
 	Identity string
@@ -169,7 +175,7 @@ func (s *Subsystem) addController(sys fs.FS, dir string) error {
 }
 
 func (s *Subsystem) addNamespace(sys fs.FS, dir string) error {
-	n := Namespace{Name: path.Base(dir)}
+	n := Namespace{Disk: Disk{Name: path.Base(dir)}}
 	id, err := number(sys, dir, "nsid")
 	if err != nil {
 		return err
@@ -192,41 +198,48 @@ func (s *Subsystem) addNamespace(sys fs.FS, dir string) error {
 		return err
 	}
 	n.ReadOnly = readOnly == "1"
-	if n.Users, err = users(sys, dir); err != nil {
+	if err := n.readUsers(sys, dir); err != nil {
 		return err
 	}
 	s.Namespaces = append(s.Namespaces, n)
 	return nil
 }
 
-// users lists what stands on a disk: device mapper and RAID devices on it or on
-// one of its partitions.
-func users(sys fs.FS, dir string) ([]string, error) {
+// readUsers finds what stands on a disk: its partitions, and device mapper and
+// RAID devices on it or on one of them.
+func (n *Namespace) readUsers(sys fs.FS, dir string) error {
 	entries, err := fs.ReadDir(sys, dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var names []string
 	for _, e := range entries {
-		holders := ""
+		at := path.Join(dir, e.Name())
 		switch {
 		case e.Name() == "holders":
-			holders = path.Join(dir, "holders")
 		case partitionPattern.MatchString(e.Name()):
-			holders = path.Join(dir, e.Name(), "holders")
+			dev, err := attribute(sys, at, "dev")
+			if gone(err) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			n.Partitions = append(n.Partitions, Disk{Name: e.Name(), Dev: dev})
+			at = path.Join(at, "holders")
 		default:
 			continue
 		}
-		on, err := fs.ReadDir(sys, holders)
+		holders, err := fs.ReadDir(sys, at)
 		if err != nil && !gone(err) {
-			return nil, err
+			return err
 		}
-		for _, h := range on {
-			names = append(names, h.Name())
+		for _, h := range holders {
+			n.Users = append(n.Users, h.Name())
 		}
 	}
-	slices.Sort(names)
-	return slices.Compact(names), nil
+	slices.Sort(n.Users)
+	n.Users = slices.Compact(n.Users)
+	return nil
 }
 
 // parseAddress reads `traddr=192.0.2.1,trsvcid=4420,src_addr=192.0.2.9`.

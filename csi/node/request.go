@@ -1,0 +1,217 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	spec "github.com/container-storage-interface/spec/lib/go/csi"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/csi/mount"
+	"git.srvlab.io/whiskey/rds-csi-operator/csi/nvme"
+	"git.srvlab.io/whiskey/rds-csi-operator/rds"
+)
+
+// Keys of the publish context and the volume context. The former has
+// precedence: an NQN is new at every step from nobody to somebody.
+const (
+	contextNQN       = "nqn"
+	contextAddresses = "nvmeAddresses"
+	contextAddress   = "nvmeAddress"
+	contextPort      = "nvmePort"
+	// contextRDSAddress is what another plugin of the driver's name has beside
+	// nvmeAddress: the array's address for SSH, which serves NVMe/TCP as well.
+	contextRDSAddress = "rdsAddress"
+	// contextSize is how many bytes the device must have at least.
+	contextSize = "sizeBytes"
+	contextNSID = "nsid"
+
+	contextQueues         = "nrIOQueues"
+	contextCtrlLoss       = "ctrlLossTmo"
+	contextReconnectDelay = "reconnectDelay"
+	contextKeepAlive      = "keepAliveTmo"
+)
+
+const (
+	defaultPort = "4420"
+	// The array exports one disk in a subsystem, as namespace 1 [INF].
+	defaultNSID = 1
+	maxPortals  = 8
+)
+
+// volume is the volume that a request speaks of.
+type volume struct {
+	handle string
+	slot   string
+}
+
+func readVolume(id string) (volume, error) {
+	if id == "" {
+		return volume{}, invalid("volume_id is missing")
+	}
+	h, err := rds.ParseHandle(id)
+	if err != nil {
+		return volume{}, err
+	}
+	return volume{handle: id, slot: h.Slot}, nil
+}
+
+// readPath checks a path of a request.
+func readPath(name, path string) (string, error) {
+	switch {
+	case path == "":
+		return "", invalid("%s is missing", name)
+	case !filepath.IsAbs(path), filepath.Clean(path) == "/", strings.ContainsRune(path, 0):
+		return "", invalid("%s is %q; it is an absolute path below /", name, path)
+	}
+	return filepath.Clean(path), nil
+}
+
+// access is how a volume is to be used.
+type access struct {
+	block    bool
+	fstype   string // empty: whatever there is
+	options  []string
+	readOnly bool
+	// exclusive: one place on this node only.
+	exclusive bool
+}
+
+// reservedOptions change what mount does, not how a filesystem is mounted.
+var reservedOptions = []string{"bind", "rbind", "move", "remount", "loop", "offset", "sizelimit"}
+
+func readAccess(c *spec.VolumeCapability) (access, error) {
+	a := access{block: c.GetBlock() != nil, fstype: c.GetMount().GetFsType(), options: slices.Clone(c.GetMount().GetMountFlags())}
+	switch mode := c.GetAccessMode().GetMode(); mode {
+	case spec.VolumeCapability_AccessMode_SINGLE_NODE_MULTI_WRITER:
+	case spec.VolumeCapability_AccessMode_SINGLE_NODE_WRITER, spec.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER:
+		a.exclusive = true
+	case spec.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY:
+		a.readOnly = c.GetMount() != nil
+	case spec.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER:
+		if c.GetMount() != nil {
+			return a, invalid("a filesystem mounted on two nodes is destroyed; ReadWriteMany needs volumeMode Block")
+		}
+	default:
+		if c == nil {
+			return a, invalid("volume_capability is missing")
+		}
+		return a, invalid("access mode %s is not supported", mode)
+	}
+	if !a.block && c.GetMount() == nil {
+		return a, invalid("volume_capability has neither block nor mount access")
+	}
+	if !mount.Supported(a.fstype) {
+		return a, invalid("filesystem %q is not supported; known are %s and %s", a.fstype, mount.Ext4, mount.XFS)
+	}
+	for _, o := range a.options {
+		name, _, _ := strings.Cut(o, "=")
+		if slices.Contains(reservedOptions, name) || o == "" || strings.ContainsAny(o, ", \t\n\x00") {
+			return a, invalid("mount option %q is not supported", o)
+		}
+		a.readOnly = a.readOnly || o == "ro"
+	}
+	if a.readOnly && !slices.Contains(a.options, "ro") {
+		a.options = append(a.options, "ro")
+	}
+	return a, nil
+}
+
+var hostPattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
+
+// readTarget finds out where a volume is from its contexts.
+func (s *Server) readTarget(ctx context.Context, v volume, publish, volume map[string]string) (nvme.Target, error) {
+	either := func(key string) string { return cmp.Or(publish[key], volume[key]) }
+	d := s.config.Options.Connection
+	t := nvme.Target{NQN: either(contextNQN), NSID: defaultNSID, Queues: d.Queues, CtrlLoss: d.CtrlLoss, ReconnectDelay: d.ReconnectDelay, KeepAlive: d.KeepAlive}
+	switch {
+	case t.NQN == "":
+		return t, invalid("neither publish_context nor volume_context has %s; is the volume attached to this node?", contextNQN)
+	case len(t.NQN) > 223 || strings.ContainsFunc(t.NQN, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return t, invalid("%s is not an NVMe qualified name", contextNQN)
+	case !nvme.Names(t.NQN, v.slot):
+		return t, invalid("%s is %s, which is not an export of volume %s", contextNQN, t.NQN, v.handle)
+	}
+	for _, p := range []struct {
+		key  string
+		into *int
+		limits
+	}{
+		{contextNSID, &t.NSID, limits{1, 1 << 20}},
+		{contextQueues, &t.Queues, queueLimits},
+		{contextCtrlLoss, &t.CtrlLoss, ctrlLossLimits},
+		{contextReconnectDelay, &t.ReconnectDelay, delayLimits},
+		{contextKeepAlive, &t.KeepAlive, delayLimits},
+	} {
+		value := either(p.key)
+		if value == "" {
+			continue
+		}
+		n, err := strconv.Atoi(value)
+		if err != nil || !p.admit(n) {
+			return t, invalid("%s is %q; it is a number from %d to %d", p.key, value, p.min, p.max)
+		}
+		*p.into = n
+	}
+	if size := either(contextSize); size != "" {
+		n, err := strconv.ParseInt(size, 10, 64)
+		if err != nil || n < 0 {
+			return t, invalid("%s is %q; it is a number of bytes", contextSize, size)
+		}
+		t.Size = n
+	}
+	var err error
+	t.Portals, err = s.readPortals(ctx, cmp.Or(either(contextAddresses), either(contextAddress), volume[contextRDSAddress]), cmp.Or(either(contextPort), defaultPort))
+	return t, err
+}
+
+// readPortals reads addresses parted by commas. Names are looked up here, since
+// the kernel shows addresses.
+func (s *Server) readPortals(ctx context.Context, list, port string) ([]nvme.Portal, error) {
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return nil, invalid("%s is %q; it is a port number", contextPort, port)
+	}
+	var portals []nvme.Portal
+	for host := range strings.SplitSeq(list, ",") {
+		host = strings.TrimSpace(host)
+		if host == "" {
+			continue
+		}
+		address, err := s.resolve(ctx, host)
+		if err != nil {
+			return nil, err
+		}
+		if p := (nvme.Portal{Address: address, Port: port}); !slices.Contains(portals, p) {
+			portals = append(portals, p)
+		}
+	}
+	if len(portals) == 0 || len(portals) > maxPortals {
+		return nil, invalid("%s has %d addresses; it has 1 to %d, parted by commas", contextAddresses, len(portals), maxPortals)
+	}
+	return portals, nil
+}
+
+func (s *Server) resolve(ctx context.Context, host string) (netip.Addr, error) {
+	if address, err := netip.ParseAddr(host); err == nil {
+		return address.Unmap(), nil
+	}
+	if !hostPattern.MatchString(host) {
+		return netip.Addr{}, invalid("%q is neither an address nor a host name", host)
+	}
+	addresses, err := s.config.Lookup(ctx, host)
+	if err == nil && len(addresses) == 0 {
+		err = errors.New("it has no address")
+	}
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("%w: look up %s: %w", nvme.ErrUnreachable, host, err)
+	}
+	// Always the same one, so that a second attempt finds the first one's connection.
+	return slices.MinFunc(addresses, netip.Addr.Compare).Unmap(), nil
+}
