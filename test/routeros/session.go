@@ -47,21 +47,27 @@ func (s *Server) channel(_ *ssh.Server, sc *gossh.ServerConn, newCh gossh.NewCha
 	sess := &session{server: s, conn: c, user: s.user(sc.User()), ch: ch, closed: closed}
 	started := false
 	for req := range reqs { // ends when the channel is closed
-		answer := false
+		command, answer := "", false
 		switch req.Type {
 		case "exec":
 			var payload struct{ Command string }
 			if err := gossh.Unmarshal(req.Payload, &payload); err == nil && !started {
-				started, answer = true, true
-				s.spawn(func() { sess.exec(payload.Command) })
+				started, answer, command = true, true, payload.Command
 			}
 		case "pty-req":
-			sess.pty, answer = !started, true
+			answer = !started
+			if answer {
+				sess.pty = true
+			}
 		case "shell", "env":
 			answer = true // a shell waits for input that is never read
 		}
 		if req.WantReply {
 			_ = req.Reply(answer, nil) // a dead connection ends the loop
+		}
+		if req.Type == "exec" && answer {
+			// Not before the reply, which must not follow the channel's end.
+			s.spawn(func() { sess.exec(command) })
 		}
 	}
 }
