@@ -59,10 +59,8 @@ func (s *Snapshot) deadline(stage Stage) Deadline {
 		return s.migrationDeadline(start)
 	case ReleasingSource:
 		return s.releaseDeadline(start, s.Source)
-	case ReleasingTarget:
+	default: // ReleasingTarget; no other stage has a clock
 		return s.releaseDeadline(start, s.Target)
-	default:
-		return Deadline{}
 	}
 }
 
