@@ -93,6 +93,7 @@ func (c Change) Empty() bool { return c == Change{} }
 // Export says what a Change does to the export.
 type Export int
 
+// What a Change may do to the export.
 const (
 	KeepExport Export = iota // as it is
 	ExportOn

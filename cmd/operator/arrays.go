@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -49,8 +50,7 @@ func addArrays(mgr manager.Manager, o Options, log logr.Logger) (*observedArrays
 			a.views[""] = poller
 		}
 		if err := mgr.Add(everywhere(func(ctx context.Context) error {
-			defer array.Close() //nolint:errcheck // the process ends
-			return poller.Start(ctx)
+			return errors.Join(poller.Start(ctx), array.Close())
 		})); err != nil {
 			return nil, err
 		}

@@ -13,8 +13,9 @@ const (
 	// TimeoutAnnotation on a VMI is an administrator's limit for its migrations:
 	// a duration ("10m") or whole seconds ("600"), MinTimeout to MaxTimeout.
 	TimeoutAnnotation = "rds.csi.srvlab.io/migration-timeout"
-	// MinTimeout and MaxTimeout bound what the annotation may say.
+	// MinTimeout is the least that the annotation may say.
 	MinTimeout = time.Second
+	// MaxTimeout is the most that the annotation may say.
 	MaxTimeout = 24 * time.Hour
 
 	// pendingTimeout is KubeVirt's catch-all for a pending target pod.

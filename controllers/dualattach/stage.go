@@ -53,6 +53,7 @@ func UnderWay() []Stage {
 // Phase is what KubeVirt says of the migration, reduced to what matters here.
 type Phase int
 
+// The phases.
 const (
 	Active    Phase = iota // neither succeeded nor failed, as far as KubeVirt says
 	Succeeded              // VMIM phase Succeeded
@@ -62,6 +63,7 @@ const (
 // Extent is how many of the shared volumes are attached on a node.
 type Extent int
 
+// The extents.
 const (
 	None Extent = iota
 	Some

@@ -14,7 +14,7 @@ import (
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
 )
 
-// ErrStale: the VMIM changed since it was read. Read it again and decide anew.
+// ErrStale says that the VMIM changed since it was read: read it again and decide anew.
 var ErrStale = errors.New("the VMIM changed meanwhile")
 
 // Conditions writes the conditions on the VMIM, unless it carries them already,
@@ -29,7 +29,7 @@ func Conditions(ctx context.Context, c client.StatusClient, m *kubevirtv1.Virtua
 	switch {
 	case apierrors.IsInvalid(err) || apierrors.IsConflict(err):
 		// The guard did not hold; the apiserver answers 422 for a failed test.
-		return m, false, fmt.Errorf("write the conditions of VMIM %s/%s: %w (%v)", m.Namespace, m.Name, ErrStale, err)
+		return m, false, fmt.Errorf("write the conditions of VMIM %s/%s: %w: %w", m.Namespace, m.Name, ErrStale, err)
 	case err != nil:
 		return m, false, fmt.Errorf("write the conditions of VMIM %s/%s: %w", m.Namespace, m.Name, err)
 	case !Carries(stored, want):

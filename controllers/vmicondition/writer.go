@@ -30,7 +30,7 @@ const (
 // Results lists them all, for metrics that exist from zero.
 func Results() []Result { return []Result{Stored, Reverted, Forbidden} }
 
-// ErrStale: the VMI changed since it was read. Read it again and decide anew.
+// ErrStale says that the VMI changed since it was read: read it again and decide anew.
 var ErrStale = errors.New("the VMI changed meanwhile")
 
 // Writer writes conditions on VMIs as KubeVirt's controller.
@@ -76,7 +76,7 @@ func (w *Writer) Write(ctx context.Context, vmi *kubevirtv1.VirtualMachineInstan
 	case apierrors.IsForbidden(err):
 		return Forbidden, nil
 	case apierrors.IsInvalid(err) || apierrors.IsConflict(err):
-		return "", fmt.Errorf("write condition %s on VMI %s/%s: %w (%v)", c.Type, vmi.Namespace, vmi.Name, ErrStale, err)
+		return "", fmt.Errorf("write condition %s on VMI %s/%s: %w: %w", c.Type, vmi.Namespace, vmi.Name, ErrStale, err)
 	case err != nil:
 		return "", fmt.Errorf("write condition %s on VMI %s/%s: %w", c.Type, vmi.Namespace, vmi.Name, err)
 	case !Carries(&kept, c):

@@ -19,9 +19,10 @@ import (
 const (
 	// Namespace is the product's own.
 	Namespace = "rds-csi"
-	// OperatorUser and PluginUser are who the API server sees.
+	// OperatorUser is who the API server sees when the operator asks.
 	OperatorUser = "system:serviceaccount:" + Namespace + ":" + operatorAccount
-	PluginUser   = "system:serviceaccount:" + Namespace + ":" + pluginAccount
+	// PluginUser is who it sees when the plugin or its csi-attacher asks.
+	PluginUser = "system:serviceaccount:" + Namespace + ":" + pluginAccount
 
 	operatorAccount = "rds-csi-operator"
 	pluginAccount   = "rds-csi-controller"
