@@ -9,6 +9,9 @@ import (
 	"git.srvlab.io/whiskey/rds-csi-operator/rds"
 )
 
+// maxRemovals bounds how often a deletion looks for files; one script removes a dozen.
+const maxRemovals = 10
+
 // Delete removes a volume whose ledger is known and names nobody, and then its
 // files: RouterOS never deletes an image with its disk. The order is export off and
 // `deleting` in the ledger, disk, files; stopping anywhere leaves what the next
@@ -27,16 +30,20 @@ func (a *Array) delete(ctx context.Context, slot string) error {
 	if err != nil && !errors.Is(err, rds.ErrNotFound) {
 		return err
 	}
-	for range maxTries {
+	var removals []string
+	for range maxRemovals {
 		s := newScript("remove", true)
 		if exists {
 			compared := whereCompared(slot, v.Comment)
 			s.guarded([]string{count(diskMenu, whereSlot(slot), 1), count(diskMenu, compared, 1)},
 				"/disk/remove "+find(diskMenu, compared))
 		}
-		got, err := a.changing(ctx, slot, s.add(listing(&a.cfg, p, slot)...))
+		list := listing(&a.cfg, p, slot)
+		s.fill(removals, len(strings.Join(list, ";")))
+		got, err := a.changing(ctx, slot, s.add(list...))
 		if errors.Is(err, rds.ErrConflict) {
-			continue // something went between two statements: look again
+			removals = nil // something went between two statements: look again
+			continue
 		}
 		if err != nil {
 			return err
@@ -54,12 +61,9 @@ func (a *Array) delete(ctx context.Context, slot string) error {
 			a.forgetDeleted(slot, v.Size)
 			return nil
 		}
-		exists = false
-		if err := a.removeFiles(ctx, p, slot, found.leftovers); err != nil && !errors.Is(err, rds.ErrConflict) {
-			return err
-		}
+		exists, removals = false, removalsOf(p, found.leftovers)
 	}
-	return &rds.Error{Kind: rds.ErrConflict, Err: fmt.Errorf("its files are still there after %d removals", maxTries)}
+	return &rds.Error{Kind: rds.ErrConflict, Err: fmt.Errorf("some of its files are still there after %d removals", maxRemovals)}
 }
 
 // markDeleting decides the first step. What is marked already and not exported

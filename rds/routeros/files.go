@@ -127,10 +127,10 @@ func removeSubvolume(p pool, name string) string {
 		subvolumeMenu+"/remove "+find(subvolumeMenu, "name="+Quote(name)+" and fs="+Quote(p.slot)))
 }
 
-// removeFiles removes leftovers by their literal names, in as many scripts as it
-// takes. The names were never used before and never will be again, so a removal
-// that runs late meets nothing that is alive.
-func (a *Array) removeFiles(ctx context.Context, p pool, slot string, names leftovers) error {
+// removalsOf are the statements that remove leftovers by their literal names,
+// subvolumes first. The names were never used before and never will be again, so a
+// removal that runs late meets nothing that is alive.
+func removalsOf(p pool, names leftovers) []string {
 	var statements []string
 	for _, name := range names.subvolumes {
 		statements = append(statements, removeSubvolume(p, name))
@@ -138,12 +138,14 @@ func (a *Array) removeFiles(ctx context.Context, p pool, slot string, names left
 	for _, name := range names.files {
 		statements = append(statements, removeFile(name))
 	}
-	for len(statements) > 0 {
+	return statements
+}
+
+// removeFiles removes leftovers in as many scripts as it takes.
+func (a *Array) removeFiles(ctx context.Context, p pool, slot string, names leftovers) error {
+	for statements := removalsOf(p, names); len(statements) > 0; {
 		s := newScript("files", true)
-		for len(statements) > 0 && (len(s.body) == 0 || len(s.line())+len(statements[0]) < maxScript) {
-			s.add(statements[0])
-			statements = statements[1:]
-		}
+		statements = s.fill(statements, 0)
 		if _, err := a.changing(ctx, slot, s); err != nil {
 			return err
 		}

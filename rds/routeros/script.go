@@ -56,6 +56,18 @@ func (s *script) add(statements ...string) *script {
 	return s
 }
 
+// fill adds as many statements as fit, leaving room for some bytes more, and at
+// least one. It returns the rest.
+func (s *script) fill(statements []string, room int) []string {
+	for i, statement := range statements {
+		if i > 0 && len(s.line())+len(statement)+room+2 > maxScript {
+			return statements[i:]
+		}
+		s.add(statement)
+	}
+	return nil
+}
+
 // guarded runs statements if all conditions hold. The array is marked as changed
 // when the first is over: one that fails changes nothing, and says why.
 func (s *script) guarded(conditions []string, first string, rest ...string) *script {
