@@ -9,7 +9,9 @@ import (
 	"strconv"
 	"testing"
 
+	spec "github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/crypto/ssh"
+	"google.golang.org/grpc/codes"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/rds"
 	client "git.srvlab.io/whiskey/rds-csi-operator/rds/routeros"
@@ -86,5 +88,74 @@ func simulated(t *testing.T) fixture {
 				t.Fatal(err)
 			}
 		},
+	}
+}
+
+// What goes wrong on the way to a real array: nothing is lost, nothing is made
+// twice, and the same request again succeeds.
+func TestFaultsOnTheWayToTheArray(t *testing.T) {
+	server, array := simulate(t)
+	e := serve(t, map[string]rds.Array{"main": array}, []string{"main"}, nil)
+	request := &spec.CreateVolumeRequest{Name: pvName, VolumeCapabilities: []*spec.VolumeCapability{rwxBlock}}
+	cut := func(pattern string) {
+		t.Helper()
+		if _, err := server.Inject(routeros.Fault{Kind: routeros.CutBeforeAnswer, Pattern: pattern}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cut("/disk/add")
+	if _, err := e.CreateVolume(t.Context(), request); err != nil {
+		wantCode(t, err, codes.Aborted)
+	}
+	v := e.create(t, pvName, rwxBlock)
+	if n := len(server.Disks()); n != 2 { // the pool and the volume
+		t.Errorf("%d disks", n)
+	}
+	cut("/disk/set")
+	if _, err := e.publish(t, v, "node-a", rwxBlock); err != nil {
+		wantCode(t, err, codes.Aborted)
+	}
+	first := e.mustPublish(t, v, "node-a", rwxBlock)
+	if again := e.mustPublish(t, v, "node-a", rwxBlock); again["nqn"] != first["nqn"] {
+		t.Errorf("NQN %s, then %s", first["nqn"], again["nqn"])
+	}
+	if err := server.Down(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := e.publish(t, v, "node-b", rwxBlock)
+	wantCode(t, err, codes.Unavailable)
+	_, err = e.publish(t, &spec.Volume{VolumeId: "pvc-unknown"}, "node-b", rwxBlock)
+	wantCode(t, err, codes.Unavailable)
+	wantCode(t, e.unpublish(t, "pvc-unknown", "node-b"), codes.Unavailable)
+	if err := server.Up(); err != nil {
+		t.Fatal(err)
+	}
+	e.mustPublish(t, v, "node-b", rwxBlock)
+	if got := e.holders(t, v.GetVolumeId()); len(got) != 2 {
+		t.Errorf("holders %v", got)
+	}
+}
+
+// On a warm view each of these is one round trip, as design has it.
+func TestRoundTrips(t *testing.T) {
+	_, array := simulate(t)
+	e := serve(t, map[string]rds.Array{"main": array}, []string{"main"}, nil)
+	v := e.create(t, pvName, rwxBlock) // warms
+	for _, step := range []struct {
+		name string
+		do   func() error
+	}{
+		{"first publish", func() error { _, err := e.publish(t, v, "node-a", rwxBlock); return err }},
+		{"second publish", func() error { _, err := e.publish(t, v, "node-b", rwxBlock); return err }},
+		{"unpublish", func() error { return e.unpublish(t, v.GetVolumeId(), "node-a") }},
+		{"unpublish of the last", func() error { return e.unpublish(t, v.GetVolumeId(), "node-b") }},
+	} {
+		before := array.RoundTrips()
+		if err := step.do(); err != nil {
+			t.Fatal(err)
+		}
+		if n := array.RoundTrips() - before; n != 1 {
+			t.Errorf("%s: %d round trips", step.name, n)
+		}
 	}
 }
