@@ -13,9 +13,12 @@ import (
 	"strings"
 
 	"golang.org/x/sync/errgroup"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -158,16 +161,26 @@ func (c *Cluster) applyOne(ctx context.Context, o *unstructured.Unstructured) er
 	if o.GetKind() != "CustomResourceDefinition" {
 		return nil
 	}
-	return c.WaitFor(ctx, "kind "+o.GetName(), func(ctx context.Context) (bool, error) {
-		crd := &apiextensionsv1.CustomResourceDefinition{}
-		if err := c.Client.Get(ctx, client.ObjectKey{Name: o.GetName()}, crd); err != nil {
-			return false, err
+	return c.waitServed(ctx, o)
+}
+
+// waitServed waits until a new kind can be listed. Asking for that costs less
+// than reading the definition's status: KubeVirt's are large.
+func (c *Cluster) waitServed(ctx context.Context, crd *unstructured.Unstructured) error {
+	group, _, _ := unstructured.NestedString(crd.Object, "spec", "group")
+	kind, _, _ := unstructured.NestedString(crd.Object, "spec", "names", "kind")
+	versions, _, err := unstructured.NestedSlice(crd.Object, "spec", "versions")
+	if err != nil || len(versions) == 0 {
+		return fmt.Errorf("%s has no versions: %w", crd.GetName(), err)
+	}
+	version, _ := versions[0].(map[string]any)["name"].(string)
+	list := &metav1.PartialObjectMetadataList{}
+	list.SetGroupVersionKind(schema.GroupVersionKind{Group: group, Version: version, Kind: kind + "List"})
+	return c.WaitFor(ctx, "kind "+crd.GetName()+" to be served", func(ctx context.Context) (bool, error) {
+		err := c.Client.List(ctx, list, client.Limit(1))
+		if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) || apierrors.IsTooManyRequests(err) {
+			return false, nil
 		}
-		for _, condition := range crd.Status.Conditions {
-			if condition.Type == apiextensionsv1.Established && condition.Status == apiextensionsv1.ConditionTrue {
-				return true, nil
-			}
-		}
-		return false, nil
+		return err == nil, err
 	})
 }

@@ -7,12 +7,14 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -163,7 +165,9 @@ func (c *Cluster) connect() error {
 }
 
 func (c *Cluster) clientFor(config *rest.Config) (client.WithWatch, error) {
-	return client.NewWithWatch(config, client.Options{Scheme: c.scheme, Mapper: c.mapper})
+	return client.NewWithWatch(config, client.Options{
+		Scheme: c.scheme, Mapper: c.mapper, Log: logr.FromSlogHandler(slog.DiscardHandler),
+	})
 }
 
 func (c *Cluster) startControllerManager(ctx context.Context) error {

@@ -21,6 +21,8 @@ var shared *Cluster
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
+var keep = flag.Bool("keep", false, "leave the lab's folder, with its logs, in place and say where it is")
+
 func run(m *testing.M) (code int) {
 	flag.Parse()
 	if testing.Short() {
@@ -38,12 +40,16 @@ func run(m *testing.M) (code int) {
 		Nodes:    []string{"node-a", "node-b", "node-c"},
 		KubeVirt: KubeVirtOptions{ParallelMigrations: 50, ParallelOutbound: 50},
 		Progress: progress,
+		Keep:     *keep,
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	shared = cluster
+	if *keep {
+		fmt.Println("the lab's folder:", cluster.Dir)
+	}
 	defer func() {
 		if err := cluster.Close(); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -181,15 +181,22 @@ func (c *Cluster) keepBeating(own client.Client, n *Node) {
 // beat writes what virt-handler's heartbeat and node labeller write, as far as
 // it decides where VMs go.
 func beat(ctx context.Context, own client.Client, name string) error {
-	now, err := json.Marshal(metav1.Now())
+	now := time.Now().UTC().Format(time.RFC3339)
+	labels := map[string]string{}
+	for _, label := range []string{
+		kubevirtv1.NodeSchedulable, kubevirtv1.CPUModelLabel + "Lab", kubevirtv1.HostModelCPULabel + "Lab",
+		kubevirtv1.SupportedHostModelMigrationCPU + "Lab", kubevirtv1.SupportedMachineTypeLabel + "q35",
+	} {
+		labels[label] = "true"
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
+		"labels": labels, "annotations": map[string]string{kubevirtv1.VirtHandlerHeartbeat: now},
+	}})
 	if err != nil {
 		return err
 	}
-	patch := fmt.Sprintf(`{"metadata":{"labels":{%q:"true",%q:"true",%q:"true"},"annotations":{%q:%q}}}`,
-		kubevirtv1.NodeSchedulable, kubevirtv1.CPUModelLabel+"Lab", kubevirtv1.HostModelCPULabel+"Lab",
-		kubevirtv1.VirtHandlerHeartbeat, now)
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	return own.Patch(ctx, node, client.RawPatch(types.StrategicMergePatchType, []byte(patch)))
+	return own.Patch(ctx, node, client.RawPatch(types.StrategicMergePatchType, patch))
 }
 
 // Node finds a node by name; nil if there is none.

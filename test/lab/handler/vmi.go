@@ -3,6 +3,7 @@ package handler
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -16,8 +17,12 @@ import (
 // sync takes a VMI one step further and tells when to look again; 0 is "when
 // it changes".
 func (h *Handlers) sync(ctx context.Context, vmi *kubevirtv1.VirtualMachineInstance) (time.Duration, error) {
+	if vmi.IsFinal() {
+		h.exitAll(vmi)
+		return 0, nil
+	}
 	n := h.node(vmi.Status.NodeName)
-	if n == nil || vmi.IsFinal() {
+	if n == nil {
 		return 0, nil
 	}
 	switch {
@@ -77,14 +82,20 @@ func (h *Handlers) bootVM(ctx context.Context, n *node, vmi *kubevirtv1.VirtualM
 	})
 }
 
-// endVM ends the VM and its launcher.
+// endVM ends the VM; its launchers follow when the VMI is seen to be final.
 func (h *Handlers) endVM(ctx context.Context, n *node, vmi *kubevirtv1.VirtualMachineInstance, phase kubevirtv1.VirtualMachineInstancePhase) error {
-	err := h.write(ctx, n, vmi, func(vmi *kubevirtv1.VirtualMachineInstance) { setPhase(vmi, phase) })
-	if err != nil {
-		return err
+	return h.write(ctx, n, vmi, func(vmi *kubevirtv1.VirtualMachineInstance) { setPhase(vmi, phase) })
+}
+
+// exitAll ends all launchers of a VM that is no more; in the middle of a
+// migration there are two.
+func (h *Handlers) exitAll(vmi *kubevirtv1.VirtualMachineInstance) {
+	h.mu.Lock()
+	nodes := slices.Collect(maps.Values(h.nodes))
+	h.mu.Unlock()
+	for _, n := range nodes {
+		exitLaunchers(n, vmi, "", vmi.Status.Phase == kubevirtv1.Failed)
 	}
-	exitLaunchers(n, vmi, "", phase == kubevirtv1.Failed)
-	return nil
 }
 
 // exitLaunchers ends the VMI's launchers on a node, or the one of that name.

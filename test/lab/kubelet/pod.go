@@ -176,7 +176,7 @@ func setRunning(pod *corev1.Pod, s *corev1.PodStatus, index int) {
 	for _, condition := range []corev1.PodConditionType{
 		corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.ContainersReady, corev1.PodReady,
 	} {
-		setCondition(s, condition, corev1.ConditionTrue, "")
+		setCondition(s, condition, corev1.ConditionTrue, "", "")
 	}
 	s.InitContainerStatuses = statuses(pod.Spec.InitContainers, corev1.ContainerState{
 		Terminated: &corev1.ContainerStateTerminated{Reason: "Completed", StartedAt: now, FinishedAt: now},
@@ -195,7 +195,7 @@ func setTerminated(pod *corev1.Pod, s *corev1.PodStatus, failed bool) {
 		end.Reason, end.ExitCode = "Error", 1
 	}
 	for _, condition := range []corev1.PodConditionType{corev1.ContainersReady, corev1.PodReady} {
-		setCondition(s, condition, corev1.ConditionFalse, "PodCompleted")
+		setCondition(s, condition, corev1.ConditionFalse, "PodCompleted", "")
 	}
 	s.ContainerStatuses = statuses(pod.Spec.Containers, corev1.ContainerState{Terminated: end})
 }
@@ -212,7 +212,7 @@ func statuses(containers []corev1.Container, state corev1.ContainerState) []core
 	return list
 }
 
-func setCondition(s *corev1.PodStatus, kind corev1.PodConditionType, status corev1.ConditionStatus, reason string) {
+func setCondition(s *corev1.PodStatus, kind corev1.PodConditionType, status corev1.ConditionStatus, reason, message string) {
 	for i := range s.Conditions {
 		c := &s.Conditions[i]
 		if c.Type != kind {
@@ -221,10 +221,10 @@ func setCondition(s *corev1.PodStatus, kind corev1.PodConditionType, status core
 		if c.Status != status {
 			c.LastTransitionTime = metav1.Now()
 		}
-		c.Status, c.Reason, c.Message = status, reason, ""
+		c.Status, c.Reason, c.Message = status, reason, message
 		return
 	}
 	s.Conditions = append(s.Conditions, corev1.PodCondition{
-		Type: kind, Status: status, Reason: reason, LastTransitionTime: metav1.Now(),
+		Type: kind, Status: status, Reason: reason, Message: message, LastTransitionTime: metav1.Now(),
 	})
 }

@@ -3,6 +3,7 @@ package kubelet
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"log"
 	"slices"
 	"time"
@@ -160,7 +161,10 @@ func (s *Scheduler) unschedulable(ctx context.Context, pod *corev1.Pod) error {
 		return nil
 	}
 	changed := pod.DeepCopy()
-	setCondition(&changed.Status, corev1.PodScheduled, corev1.ConditionFalse, corev1.PodReasonUnschedulable)
+	why := fmt.Sprintf("none of %d nodes fits; node selector %v, affinity %v",
+		len(s.nodes.List()), pod.Spec.NodeSelector, pod.Spec.Affinity)
+	s.log.Printf("scheduler: pod %s/%s: %s", pod.Namespace, pod.Name, why)
+	setCondition(&changed.Status, corev1.PodScheduled, corev1.ConditionFalse, corev1.PodReasonUnschedulable, why)
 	err := s.client.Status().Patch(ctx, changed, client.StrategicMergeFrom(pod))
 	s.told[pod.UID] = err == nil
 	return client.IgnoreNotFound(err)
