@@ -33,7 +33,8 @@ type Event struct {
 
 // Backend does for real what the array's state says, for instance with a
 // kernel's nvmet. It is called in order, one call at a time, before the change
-// is visible; an error refuses the change with its text.
+// is visible, with the array locked: it must not call the server. An error
+// refuses the change with its text.
 type Backend interface {
 	Apply(Event) error
 }

@@ -64,10 +64,8 @@ func (f *file) typeName() string {
 // files that merely have the same name.
 func (a *Array) newToken() string {
 	a.token++
-	return a.lastToken()
+	return fmt.Sprintf("data-%d", a.token)
 }
-
-func (a *Array) lastToken() string { return fmt.Sprintf("data-%d", a.token) }
 
 // checkPlace refuses a new file that has no room or no directory.
 func (a *Array) checkPlace(name string, need int64) error {
@@ -213,6 +211,11 @@ func (t fileTable) remove(id string) error {
 	case t.readOnlyAt(f.name):
 		return &script.Failure{Msg: t.cfg.Phrases.ReadOnly}
 	case f.kind == "directory":
+		for _, s := range t.subs {
+			if strings.HasPrefix(t.subvolumeDir(s), f.name+"/") {
+				return &script.Failure{Msg: t.cfg.Phrases.Busy}
+			}
+		}
 		return t.removeTree(f.name)
 	}
 	return t.unlink(f)

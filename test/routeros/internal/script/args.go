@@ -67,7 +67,7 @@ func (a *argParser) bare(name string, t token) (bool, error) {
 		a.c.Args[name] = literalNode{raw: "yes", value: Bool(true)}
 		return false, nil
 	case ArgWhere:
-		return true, a.where(t)
+		return true, a.where()
 	}
 	return false, a.fail(t.pos, "missing value for "+name)
 }
@@ -75,7 +75,7 @@ func (a *argParser) bare(name string, t token) (bool, error) {
 func (a *argParser) given(name string, t token) (bool, error) {
 	kind := a.c.Spec.Args[name]
 	if kind == ArgWhere {
-		return true, a.where(t)
+		return true, a.where()
 	}
 	if kind == ArgFlag {
 		kind = ArgValue
@@ -99,14 +99,14 @@ func (a *argParser) typed(kind ArgKind) (Expr, error) {
 	if kind == ArgBlock {
 		return a.codeArg()
 	}
-	return a.value(kind)
+	return a.value()
 }
 
 // codeArg parses a block in which the command's own variables are known.
 func (a *argParser) codeArg() (Expr, error) {
 	t := a.peek(inValue)
 	if t.kind != kOpen || t.text != "{" {
-		return a.value(ArgValue)
+		return a.value()
 	}
 	a.pos = t.end
 	body, err := a.block('}', a.vars...)
@@ -169,7 +169,7 @@ func (a *argParser) variableNames() (Expr, error) {
 		switch {
 		case t.kind == kQuote:
 			a.pos = t.end
-			e, err := a.quoted(t.pos)
+			e, err := a.quoted()
 			if err != nil {
 				return nil, err
 			}
@@ -212,10 +212,10 @@ func (a *argParser) whereRest() error {
 	if t.kind == kWord && t.text == "where" && a.wordEnds(t) {
 		a.pos = t.end
 	}
-	return a.where(t)
+	return a.where()
 }
 
-func (a *argParser) where(t token) error {
+func (a *argParser) where() error {
 	if a.peek(inOperand).ended() {
 		return a.fail(a.pos, "missing value for where")
 	}

@@ -1,6 +1,7 @@
 package script
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"regexp"
@@ -213,7 +214,7 @@ func compare(op string, x, y Value) (Value, error) {
 	c := strings.Compare(x.String(), y.String())
 	if a, ok := ToNumber(x); ok {
 		if b, ok := ToNumber(y); ok {
-			c = int(sign(a, b))
+			c = cmp.Compare(a, b)
 		}
 	}
 	switch op {
@@ -225,16 +226,6 @@ func compare(op string, x, y Value) (Value, error) {
 		return Bool(c <= 0), nil
 	}
 	return Bool(c >= 0), nil
-}
-
-func sign(a, b Number) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 func matches(x, y Value) (Value, error) {

@@ -12,14 +12,14 @@ var precedence = map[string]int{
 
 // value parses what may stand as a parameter's value: one word, string,
 // variable, ( … ), [ … ] or { … }.
-func (p *parser) value(kind ArgKind) (Expr, error) {
+func (p *parser) value() (Expr, error) {
 	t := p.peek(inValue)
 	var e Expr
 	var err error
 	switch t.kind {
 	case kQuote:
 		p.pos = t.end
-		e, err = p.quoted(t.pos)
+		e, err = p.quoted()
 	case kVar:
 		e, err = p.variable()
 	case kOpen:
@@ -54,7 +54,7 @@ func (p *parser) variable() (Expr, error) {
 		return nil, p.fail(t.pos, "expected variable name")
 	}
 	p.pos++
-	e, err := p.quoted(t.pos)
+	e, err := p.quoted()
 	if err != nil {
 		return nil, err
 	}
@@ -153,14 +153,14 @@ func (p *parser) arrayItem(t token) (arrayItem, error) {
 			p.pos = w.end + 1
 		}
 	}
-	v, err := p.value(ArgValue)
+	v, err := p.value()
 	if err != nil {
 		return item, err
 	}
 	if t.kind == kQuote && item.key == nil && p.at(0) == '=' {
 		p.pos++
 		item.key = v
-		v, err = p.value(ArgValue)
+		v, err = p.value()
 	}
 	item.value = v
 	return item, err
@@ -265,7 +265,7 @@ func (p *parser) operand(where bool) (Expr, error) {
 	switch t.kind {
 	case kQuote:
 		p.pos = t.end
-		return p.quoted(t.pos)
+		return p.quoted()
 	case kVar:
 		return p.variable()
 	case kOpen:

@@ -118,7 +118,7 @@ func (p *parser) statement() (Stmt, error) {
 		p.pos = t.end
 		return p.block('}')
 	case t.kind == kOpen:
-		return p.value(ArgValue)
+		return p.value()
 	case t.kind == kVar:
 		return p.call()
 	case t.kind == kOp && t.text == ":":
@@ -205,7 +205,7 @@ func (p *parser) command(start int, menu *Menu, spec *Command) (Stmt, error) {
 // call parses $function name=value value.
 func (p *parser) call() (Stmt, error) {
 	start := p.pos
-	fn, err := p.value(ArgValue)
+	fn, err := p.value()
 	if err != nil {
 		return nil, err
 	}
@@ -222,11 +222,7 @@ func (p *parser) call() (Stmt, error) {
 			p.pos = t.end + 1
 		}
 		before := p.pos
-		kind := ArgValue
-		if p.peek(inValue).text == "{" {
-			kind = ArgBlock
-		}
-		v, err := p.value(kind)
+		v, err := p.value()
 		if err != nil {
 			return nil, err
 		}

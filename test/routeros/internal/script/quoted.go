@@ -10,7 +10,7 @@ var escapes = map[byte]byte{
 }
 
 // quoted parses a double quoted string; the opening quote has been passed.
-func (p *parser) quoted(start int) (Expr, error) {
+func (p *parser) quoted() (Expr, error) {
 	var parts []Expr
 	var text strings.Builder
 	flush := func() {
@@ -124,7 +124,7 @@ func Unquote(src string) (string, bool) {
 		return "", false
 	}
 	p.pos++
-	e, err := p.quoted(0)
+	e, err := p.quoted()
 	if err != nil || p.pos != len(src) {
 		return "", false
 	}
