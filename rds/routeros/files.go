@@ -114,17 +114,24 @@ func (f foundFiles) others(path string) leftovers {
 	return out
 }
 
-// removeFile removes one file by its literal name, unless a disk stands on it.
+// removeFile removes one file by its literal name, if it is there and no disk
+// stands on it.
 func removeFile(name string) string {
-	return when([]string{count(diskMenu, "file-path="+Quote("/"+name)+" or file-path="+Quote(name), 0)},
-		fileMenu+"/remove "+find(fileMenu, "name="+Quote(name)))
+	named := "name=" + Quote(name)
+	return when([]string{
+		count(diskMenu, "file-path="+Quote("/"+name)+" or file-path="+Quote(name), 0),
+		count(fileMenu, named, 1),
+	}, fileMenu+"/remove "+find(fileMenu, named))
 }
 
-// removeSubvolume removes one subvolume, and the image in it, unless a disk
-// stands on that.
+// removeSubvolume removes one subvolume, and the image in it, if it is there and
+// no disk stands on that.
 func removeSubvolume(p pool, name string) string {
-	return when([]string{count(diskMenu, whereImage(p.MountPoint+"/"+name+"/"), 0)},
-		subvolumeMenu+"/remove "+find(subvolumeMenu, "name="+Quote(name)+" and fs="+Quote(p.slot)))
+	named := "name=" + Quote(name) + " and fs=" + Quote(p.slot)
+	return when([]string{
+		count(diskMenu, whereImage(p.MountPoint+"/"+name+"/"), 0),
+		count(subvolumeMenu, named, 1),
+	}, subvolumeMenu+"/remove "+find(subvolumeMenu, named))
 }
 
 // removalsOf are the statements that remove leftovers by their literal names,
