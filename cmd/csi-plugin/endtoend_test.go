@@ -133,7 +133,7 @@ func checkPermissions(t *testing.T, requests []string) {
 		used[permission(t, r)] = true
 	}
 	granted := map[string]bool{}
-	for _, file := range []string{"controller_role.yaml", "controller_lease_role.yaml"} {
+	for _, file := range []string{"controller.yaml", "controller_lease.yaml"} {
 		for _, rule := range rules(t, filepath.Join("..", "..", "config", "rbac", "csi", file)) {
 			for _, resource := range rule.Resources {
 				for _, verb := range rule.Verbs {
