@@ -33,7 +33,7 @@ func (c *Cluster) ApplyYAML(ctx context.Context, manifests string) error {
 	if err != nil {
 		return err
 	}
-	return c.apply(ctx, objects)
+	return c.apply(ctx, objects, c.applyOne)
 }
 
 // ApplyFile is ApplyYAML for files.
@@ -127,8 +127,12 @@ func stage(o *unstructured.Unstructured) int {
 	}
 }
 
-// apply applies objects stage by stage, those of a stage side by side.
-func (c *Cluster) apply(ctx context.Context, objects []*unstructured.Unstructured) error {
+// put is a way to bring an object to the API server.
+type put func(context.Context, *unstructured.Unstructured) error
+
+// apply puts objects stage by stage, those of a stage side by side, and waits
+// until new kinds are served.
+func (c *Cluster) apply(ctx context.Context, objects []*unstructured.Unstructured, put put) error {
 	objects = slices.Clone(objects)
 	slices.SortStableFunc(objects, func(a, b *unstructured.Unstructured) int { return cmp.Compare(stage(a), stage(b)) })
 	for len(objects) > 0 {
@@ -136,32 +140,50 @@ func (c *Cluster) apply(ctx context.Context, objects []*unstructured.Unstructure
 		if n < 0 {
 			n = len(objects)
 		}
-		group, ctx := errgroup.WithContext(ctx)
+		group, groupCtx := errgroup.WithContext(ctx)
 		group.SetLimit(8)
 		for _, o := range objects[:n] {
-			group.Go(func() error { return c.applyOne(ctx, o) })
+			group.Go(func() error {
+				if err := put(groupCtx, o); err != nil {
+					return fmt.Errorf("applying %s %s: %w", o.GetKind(), client.ObjectKeyFromObject(o), err)
+				}
+				return nil
+			})
 		}
 		if err := group.Wait(); err != nil {
 			return err
+		}
+		for _, o := range objects[:n] {
+			if o.GetKind() != "CustomResourceDefinition" {
+				continue
+			}
+			if err := c.waitServed(ctx, o); err != nil {
+				return err
+			}
 		}
 		objects = objects[n:]
 	}
 	return nil
 }
 
+// applyOne applies an object server-side, in the namespace default if it names
+// none and needs one.
 func (c *Cluster) applyOne(ctx context.Context, o *unstructured.Unstructured) error {
-	if mapping, err := c.mapper.RESTMapping(o.GroupVersionKind().GroupKind(), o.GroupVersionKind().Version); err == nil &&
-		mapping.Scope.Name() == "namespace" && o.GetNamespace() == "" {
-		o.SetNamespace("default")
-	}
-	err := c.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(o), fieldOwner, client.ForceOwnership)
+	gvk := o.GroupVersionKind()
+	mapping, err := c.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
 	if err != nil {
-		return fmt.Errorf("applying %s %s: %w", o.GetKind(), client.ObjectKeyFromObject(o), err)
+		return err
 	}
-	if o.GetKind() != "CustomResourceDefinition" {
-		return nil
+	if mapping.Scope.Name() == meta.RESTScopeNameNamespace && o.GetNamespace() == "" {
+		o.SetNamespace(metav1.NamespaceDefault)
 	}
-	return c.waitServed(ctx, o)
+	return c.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(o), fieldOwner, client.ForceOwnership)
+}
+
+// createOne creates an object unless it is there; for many large ones this is
+// much less work for the API server than applying them.
+func (c *Cluster) createOne(ctx context.Context, o *unstructured.Unstructured) error {
+	return client.IgnoreAlreadyExists(c.Client.Create(ctx, o))
 }
 
 // waitServed waits until a new kind can be listed. Asking for that costs less

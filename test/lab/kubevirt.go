@@ -43,7 +43,7 @@ func (c *Cluster) StartKubeVirt(ctx context.Context) error {
 	webhooks, rest := partition(objects, func(o *unstructured.Unstructured) bool {
 		return strings.HasSuffix(o.GetKind(), "WebhookConfiguration")
 	})
-	if err := c.apply(ctx, rest); err != nil {
+	if err := c.apply(ctx, rest, c.createOne); err != nil {
 		return err
 	}
 	if err := c.applyKubeVirtConfiguration(ctx); err != nil {
@@ -197,7 +197,7 @@ func (c *Cluster) startVirtAPI(ctx context.Context, webhooks []*unstructured.Uns
 			return err
 		}
 	}
-	if err := c.apply(ctx, webhooks); err != nil {
+	if err := c.apply(ctx, webhooks, c.applyOne); err != nil {
 		return err
 	}
 	err = c.waitFor(ctx, virtAPI, c.webhooksAnswer)
