@@ -110,20 +110,19 @@ func (s *Snapshot) timedOutCondition(a Assessment, r record) Condition {
 		c.Reason, c.Message = ReasonResolved, fmt.Sprintf("RDS shared volume of %s: the migration is over%s, after a deadline had passed", s.claims(), s.took())
 	case a.Overdue || stage != Undecided:
 		c.Status, c.Reason = corev1.ConditionTrue, stage.String()
-		c.Message = s.timeoutText(a, stage)
+		c.Message = "RDS shared volume of " + s.claims() + ": " + s.timeoutText(a, stage)
 	default:
 		c.Reason, c.Message = ReasonWithinDeadline, "RDS shared volume of "+s.claims()+": no deadline has passed"+a.Deadline.until()
 	}
 	return c
 }
 
-// timeoutText says what lasts too long, by whose limit, and what to do.
+// timeoutText says what lasts too long, by whose limit, and what to look at next.
 func (s *Snapshot) timeoutText(a Assessment, stage Stage) string {
 	if !a.Overdue || stage != a.Stage {
-		return fmt.Sprintf("RDS shared volume of %s: the deadline of stage %s had passed; now %s", s.claims(), stage, underWay[a.Stage])
+		return fmt.Sprintf("the deadline of stage %s had passed; now %s", stage, underWay[a.Stage])
 	}
-	return fmt.Sprintf("RDS shared volume of %s: %s for %s, allowed are %s (%s)%s. %s",
-		s.claims(), s.overdueWhat(stage), Seconds(s.Now.Sub(a.Deadline.Start)), Seconds(a.Deadline.Allowed()), a.Deadline.Whose,
+	return fmt.Sprintf("%s for %s, allowed are %s (%s)%s. %s", s.overdueWhat(stage), Seconds(s.Now.Sub(a.Deadline.Start)), Seconds(a.Deadline.Allowed()), a.Deadline.Whose,
 		problemText(a.Problems), s.advice(stage))
 }
 

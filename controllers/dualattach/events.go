@@ -48,9 +48,10 @@ func (s *Snapshot) events(a Assessment, r record) []Event {
 	case a.Overdue && r.timedOutIn != a.Stage:
 		text := s.timeoutText(a, a.Stage)
 		perClaim(corev1.EventTypeWarning, EventFailed, a.Stage.String(), "timeout in stage "+a.Stage.String()+": "+text)
-		due = append(due, Event{Type: corev1.EventTypeWarning, Reason: EventTimedOut, Step: a.Stage.String(), Message: text})
+		due = append(due, Event{Type: corev1.EventTypeWarning, Reason: EventTimedOut, Step: a.Stage.String(),
+			Message: fmt.Sprintf("RDS shared volume of %s, migration %s: %s", s.claims(), s.Migration.Name, text)})
 	case !a.Overdue && a.Deadline.Set() && !s.Now.Before(a.Deadline.warning()):
-		perClaim(corev1.EventTypeWarning, EventDelayed, a.Stage.String(), fmt.Sprintf("%s since %s of %s allowed (%s)%s",
+		perClaim(corev1.EventTypeWarning, EventDelayed, a.Stage.String(), fmt.Sprintf("%s for %s of %s allowed (%s)%s",
 			underWay[a.Stage], Seconds(s.Now.Sub(a.Deadline.Start)), Seconds(a.Deadline.Allowed()), a.Deadline.Whose, problemText(a.Problems)))
 	}
 	if a.Stage.Final() {

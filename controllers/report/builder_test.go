@@ -29,9 +29,24 @@ func want() []dualattach.Condition {
 
 type condition = kubevirtv1.VirtualMachineInstanceMigrationCondition
 
+// written is a condition of an earlier write, with the message that it would have now.
 func written(kind kubevirtv1.VirtualMachineInstanceMigrationConditionType, status corev1.ConditionStatus, reason string) condition {
-	return condition{Type: kind, Status: status, Reason: reason, Message: "as before", LastTransitionTime: earlier}
+	c := condition{Type: kind, Status: status, Reason: reason, LastTransitionTime: earlier}
+	for _, w := range want() {
+		if w.Type == kind {
+			c.Message = w.Message
+		}
+	}
+	return c
 }
+
+// saying is the condition with another message.
+func (c sayable) saying(message string) condition {
+	c.Message = message
+	return condition(c)
+}
+
+type sayable condition
 
 // abortRequested is KubeVirt's own, with the null that it must keep.
 func abortRequested() condition {

@@ -22,8 +22,12 @@ type operation struct {
 
 // ConditionPatch builds the JSON patch that makes the VMIM's status carry the
 // conditions. It touches our elements only, and is nil when status and reason of
-// all of them are there already: messages alone are not worth a write.
+// all of them are there already: messages alone are not worth a write, but are
+// brought up to date by one.
 func ConditionPatch(m *kubevirtv1.VirtualMachineInstanceMigration, want []dualattach.Condition, now time.Time) ([]byte, error) {
+	if Carries(m, want) {
+		return nil, nil
+	}
 	ops := []operation{{Op: "test", Path: "/metadata/resourceVersion", Value: m.ResourceVersion}}
 	have := m.Status.Conditions
 	switch {
@@ -33,21 +37,13 @@ func ConditionPatch(m *kubevirtv1.VirtualMachineInstanceMigration, want []dualat
 	case len(have) == 0:
 		ops = append(ops, operation{Op: "add", Path: "/status/conditions", Value: []any{}})
 	}
-	changed := false
 	for _, c := range want {
-		i, element := place(have, c, now)
-		switch {
+		switch i, element := place(have, c, now); {
 		case i < 0:
 			ops = append(ops, operation{Op: "add", Path: "/status/conditions/-", Value: element})
-		case have[i].Status == c.Status && have[i].Reason == c.Reason:
-			continue
-		default:
+		case !reflect.DeepEqual(have[i], element):
 			ops = append(ops, operation{Op: "replace", Path: fmt.Sprintf("/status/conditions/%d", i), Value: element})
 		}
-		changed = true
-	}
-	if !changed {
-		return nil, nil
 	}
 	return json.Marshal(ops)
 }

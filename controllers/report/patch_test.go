@@ -62,6 +62,13 @@ func TestConditionPatch(t *testing.T) {
 				written("storageMigrated", corev1.ConditionUnknown, "AttachingTarget"), written("storageMigrationTimedOut", corev1.ConditionFalse, "WithinDeadline")),
 			want: guard + `,{"op":"replace","path":"/status/conditions/2","value":` + stillUnknown + `}`,
 		},
+		"messages of others differ, too": {
+			reason: "A write brings every message up to date, and moves no other time.",
+			args: vmim(abortRequested(), written("storageDualAttached", corev1.ConditionTrue, "LiveMigration"),
+				sayable(written("storageMigrated", corev1.ConditionUnknown, "DualAttached")).saying("of before"), written("storageMigrationTimedOut", corev1.ConditionTrue, "DualAttached")),
+			want: guard + `,{"op":"replace","path":"/status/conditions/2","value":` + stillUnknown + `},` +
+				`{"op":"replace","path":"/status/conditions/3","value":` + late + `}`,
+		},
 		"the status differs": {
 			reason: "Then the transition is now.",
 			args: vmim(written("storageMigrated", corev1.ConditionUnknown, "DualAttached"), abortRequested(),
@@ -86,7 +93,7 @@ func TestConditionPatch(t *testing.T) {
 
 // TestConditionPatchNothingToDo: a message alone is not worth a write.
 func TestConditionPatchNothingToDo(t *testing.T) {
-	m := vmim(written("storageMigrationTimedOut", corev1.ConditionFalse, "WithinDeadline"), abortRequested(),
+	m := vmim(sayable(written("storageMigrationTimedOut", corev1.ConditionFalse, "WithinDeadline")).saying("of before"), abortRequested(),
 		written("storageDualAttached", corev1.ConditionTrue, "LiveMigration"), written("storageMigrated", corev1.ConditionUnknown, "DualAttached"))
 	if patch := patchFor(t, m, want()); patch != nil {
 		t.Errorf("patch: %s", patch)
