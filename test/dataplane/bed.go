@@ -36,7 +36,7 @@ var (
 	// nodePrograms are what the node plugin's image holds.
 	nodePrograms = []string{
 		"nvme", "blkid", "blockdev", "lsblk", "mount", "umount", "findmnt", "mkfs.ext4", "mke2fs", "e2fsck", "fsck.ext4", "fsck",
-		"resize2fs", "dumpe2fs", "tune2fs", "mkfs.xfs", "xfs_repair", "xfs_db", "fsfreeze", "dd", "stat", "timeout", "sync",
+		"resize2fs", "dumpe2fs", "tune2fs", "mkfs.xfs", "xfs_repair", "xfs_db", "xfs_growfs", "xfs_io", "fsfreeze", "dd", "stat", "timeout", "sync",
 	}
 )
 

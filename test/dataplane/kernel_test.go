@@ -137,3 +137,256 @@ func TestKernelTwoHostsOneNamespace(t *testing.T) {
 		t.Errorf("the nodes read different data: %v", sums)
 	}
 }
+
+// What a host sees of an export that goes off and on again, by what the array
+// does with the namespace's identity and how it switches off. The plugin must
+// live with each.
+func TestKernelOffAndOn(t *testing.T) {
+	_, b := bed(t)
+	for _, test := range []struct {
+		identity nvmet.Identity
+		off      nvmet.Off
+		back     bool // the same disk serves again, without anybody's doing
+	}{
+		{nvmet.IdentityKept, nvmet.OffUnlink, true},
+		{nvmet.IdentityNone, nvmet.OffUnlink, true},
+		{nvmet.IdentityRandom, nvmet.OffUnlink, false},
+		{nvmet.IdentityKept, nvmet.OffDisable, true},
+	} {
+		t.Run(fmt.Sprintf("%s_%s", test.identity, test.off), func(t *testing.T) {
+			ctx, n := t.Context(), b.Nodes[0]
+			do(t, b, nvmet.Request{Verb: nvmet.Behave, Behaviour: nvmet.Behaviour{Identity: test.identity, Off: test.off}})
+			e := export(t, b, 64<<20)
+			device, err := n.connect(ctx, e.NQN)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := n.write(ctx, device, 1, 20); err != nil {
+				t.Fatal(err)
+			}
+			mark := n.mark(t)
+			off := e
+			off.Verb = nvmet.ExportOff
+			do(t, b, off)
+			n.awaitGone(t, e.NQN)
+			do(t, b, e)
+			if !test.back {
+				n.awaitKernel(t, mark, "identifiers changed")
+				return
+			}
+			n.awaitReadable(t, e.NQN, 1, 20)
+		})
+	}
+}
+
+// awaitGone waits until a host has noticed that an export is off: its
+// connection is not live any more, or its disk is gone.
+func (n *Node) awaitGone(t *testing.T, nqn string) {
+	t.Helper()
+	err := await(t.Context(), 30*time.Second, n.Name+" to notice", func(ctx context.Context) error {
+		states, err := n.states(ctx, nqn)
+		if err == nil && !strings.Contains(states, "live") {
+			return nil
+		}
+		if _, gone := n.device(ctx, nqn); gone != nil {
+			return nil
+		}
+		return fmt.Errorf("its connections are %q (%v)", states, err)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// states are those of a host's connections to an NQN.
+func (n *Node) states(ctx context.Context, nqn string) (string, error) {
+	out, err := n.Shell(ctx, fmt.Sprintf(`for c in /sys/class/nvme/nvme*; do
+	[ "$(cat $c/subsysnqn 2>/dev/null)" = %q ] && cat $c/state; done; true`, nqn))
+	return strings.TrimSpace(out), err
+}
+
+// awaitReadable waits until the disk of an NQN gives the writer's blocks.
+func (n *Node) awaitReadable(t *testing.T, nqn string, writer uint64, blocks int) {
+	t.Helper()
+	err := await(t.Context(), 30*time.Second, n.Name+" to read "+nqn, func(ctx context.Context) error {
+		states, err := n.states(ctx, nqn)
+		if err != nil || !strings.Contains(states, "live") {
+			return fmt.Errorf("its connections are %q (%v)", states, err)
+		}
+		device, err := n.device(ctx, nqn)
+		if err != nil {
+			return err
+		}
+		got, err := n.read(ctx, device, blocks)
+		if err == nil && got.ByWriter[writer] != blocks {
+			err = fmt.Errorf("it reads %v", got.ByWriter)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// mark is how much the kernel has said so far.
+func (n *Node) mark(t *testing.T) int {
+	t.Helper()
+	out, err := n.Run(t.Context(), "dmesg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(out)
+}
+
+// awaitKernel waits until the kernel has said something since the mark, some
+// number of times.
+func (n *Node) awaitKernel(t *testing.T, mark int, text string) {
+	t.Helper()
+	n.awaitKernelTimes(t, mark, text, 1)
+}
+
+func (n *Node) awaitKernelTimes(t *testing.T, mark int, text string, times int) {
+	t.Helper()
+	err := await(t.Context(), 60*time.Second, fmt.Sprintf("the kernel of %s to say %q %d times", n.Name, text, times), func(ctx context.Context) error {
+		out, err := n.Run(ctx, "dmesg")
+		if err != nil {
+			return err
+		}
+		if said := out[min(mark, len(out)):]; strings.Count(said, text) < times {
+			return fmt.Errorf("it said:\n%s", said)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A grown size shows when the host asks, or, on an array with an old kernel, only
+// after the export was opened anew.
+func TestKernelGrow(t *testing.T) {
+	ctx, b := bed(t)
+	n := b.Nodes[0]
+	size := func(nqn string) string {
+		device, err := n.device(ctx, nqn)
+		if err != nil {
+			return err.Error()
+		}
+		out, err := n.Run(ctx, "blockdev", "--getsize64", device)
+		if err != nil {
+			return err.Error()
+		}
+		return strings.TrimSpace(out)
+	}
+	rescan := func(nqn string) {
+		if _, err := n.Shell(ctx, fmt.Sprintf(`for c in /sys/class/nvme/nvme*; do [ "$(cat $c/subsysnqn)" = %q ] && echo 1 > $c/rescan_controller; done; true`, nqn)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, reopen := range []bool{false, true} {
+		t.Run(fmt.Sprintf("reopen_%t", reopen), func(t *testing.T) {
+			do(t, b, nvmet.Request{Verb: nvmet.Behave, Behaviour: nvmet.Behaviour{Identity: nvmet.IdentityKept, Off: nvmet.OffUnlink, GrowOnReopen: reopen}})
+			e := export(t, b, 64<<20)
+			if _, err := n.connect(ctx, e.NQN); err != nil {
+				t.Fatal(err)
+			}
+			grow := nvmet.Request{Verb: nvmet.Resize, File: e.File, Size: 96 << 20}
+			do(t, b, grow)
+			if got := size(e.NQN); got != fmt.Sprint(64<<20) {
+				t.Fatalf("before anybody asked the size is %s", got)
+			}
+			rescan(e.NQN)
+			if reopen {
+				if got := size(e.NQN); got != fmt.Sprint(64<<20) {
+					t.Fatalf("the size is %s without the export having been reopened", got)
+				}
+				off := e
+				off.Verb = nvmet.ExportOff
+				do(t, b, off)
+				n.awaitGone(t, e.NQN)
+				do(t, b, e)
+			}
+			err := await(ctx, 30*time.Second, "the new size", func(context.Context) error {
+				if got := size(e.NQN); got != fmt.Sprint(96<<20) {
+					return fmt.Errorf("it is %s", got)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// Why every step from nobody to somebody takes a new NQN. A host that was cut off
+// with a write in its queue comes back by itself; with the old NQN it
+// overwrites what the next owner wrote, with a new one it never gets in.
+func TestKernelQueuedWrite(t *testing.T) {
+	_, b := bed(t)
+	for _, test := range []struct {
+		name  string
+		next  string // what the next NQN has behind the first
+		lands bool
+	}{
+		{"same NQN", "", true},
+		{"new NQN", ".g2", false},
+	} {
+		t.Run(strings.ReplaceAll(test.name, " ", "_"), func(t *testing.T) {
+			ctx, old, next := t.Context(), b.Nodes[0], b.Nodes[1]
+			e := export(t, b, 64<<20)
+			first, err := old.connect(ctx, e.NQN)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := old.write(ctx, first, 1, 50); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Cut(old); err != nil {
+				t.Fatal(err)
+			}
+			queued, err := old.Start(ctx, wire.Command{Args: []string{"/agent", "write", "-path", first, "-writer", "1", "-blocks", "50", "-count", "50"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			old.awaitGone(t, e.NQN)
+			off, on := e, e
+			off.Verb, on.NQN = nvmet.ExportOff, e.NQN+test.next
+			do(t, b, off)
+			do(t, b, on)
+			second, err := next.connect(ctx, on.NQN)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := next.write(ctx, second, 2, 50); err != nil {
+				t.Fatal(err)
+			}
+			mark := old.mark(t)
+			if err := b.Mend(old); err != nil {
+				t.Fatal(err)
+			}
+			if test.lands {
+				if r, err := queued.Wait(ctx); err != nil || r.Code != 0 {
+					t.Fatalf("the queued write: %v, %s", err, r.ExitText())
+				}
+			} else {
+				old.awaitKernelTimes(t, mark, "Failed reconnect attempt", 3)
+			}
+			got, err := next.read(ctx, second, 50)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if landed := got.ByWriter[1] > 0; landed != test.lands {
+				t.Errorf("the next owner reads %v", got.ByWriter)
+			}
+			if on.NQN == e.NQN {
+				return
+			}
+			for _, n := range []*Node{old, next} { // the queued write ends with an error only now
+				if err := n.disconnect(ctx, on.NQN); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}

@@ -72,7 +72,9 @@ func (a *archive) pad() error {
 
 func (a *archive) folder(name string) error { return a.entry(name, typeFolder|0o755, nil) }
 
-func (a *archive) link(name, target string) error { return a.entry(name, typeLink|0o777, []byte(target)) }
+func (a *archive) link(name, target string) error {
+	return a.entry(name, typeLink|0o777, []byte(target))
+}
 
 func (a *archive) bytes(name string, mode fs.FileMode, content []byte) error {
 	return a.entry(name, typeFile|uint32(mode.Perm()), content)
