@@ -89,8 +89,8 @@ func (s *Server) usage(v volume, now sight) (nvme.Usage, error) {
 	}
 	// A record that cannot be read is of a volume whose slot is its file's name, not
 	// this one's, and so is its NQN.
-	others, err := s.records.list()
-	if others == nil && err != nil {
+	others, _, err := s.records.list()
+	if err != nil {
 		return u, err
 	}
 	for _, r := range others {

@@ -104,14 +104,12 @@ func (s records) load(handle string) (record, error) {
 	return r, nil
 }
 
-// list reads all records. Those that cannot be read are left out, and named in
-// the error.
-func (s records) list() ([]record, error) {
+// list reads all records. unreadable says which are left out.
+func (s records) list() (all []record, unreadable, err error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
-		return nil, fmt.Errorf("list the records of stagings: %w", err)
+		return nil, nil, fmt.Errorf("list the records of stagings: %w", err)
 	}
-	var all []record
 	var failed []error
 	for _, e := range entries {
 		handle, ok := strings.CutSuffix(e.Name(), recordSuffix)
@@ -126,7 +124,7 @@ func (s records) list() ([]record, error) {
 			all = append(all, r)
 		}
 	}
-	return all, errors.Join(failed...)
+	return all, errors.Join(failed...), nil
 }
 
 // save writes a record so that it is whole after a crash at any moment.

@@ -215,3 +215,10 @@ func (s *Server) resolve(ctx context.Context, host string) (netip.Addr, error) {
 	// Always the same one, so that a second attempt finds the first one's connection.
 	return slices.MinFunc(addresses, netip.Addr.Compare).Unmap(), nil
 }
+
+// generation reports whether an NQN is given out for one step from nobody to
+// somebody only.
+func generation(nqn, slot string) bool {
+	_, ours := rds.GenerationOf(nqn, slot)
+	return ours
+}

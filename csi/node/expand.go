@@ -1,0 +1,104 @@
+package node
+
+import (
+	"context"
+	"fmt"
+
+	spec "github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/go-logr/logr"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/csi/nvme"
+)
+
+// NodeExpandVolume makes the host see a volume's new size, and its filesystem use it.
+func (s *Server) NodeExpandVolume(ctx context.Context, r *spec.NodeExpandVolumeRequest) (*spec.NodeExpandVolumeResponse, error) {
+	size, err := s.expand(ctx, r)
+	if err != nil {
+		return nil, fail(err, "expand volume %q at %q", r.GetVolumeId(), r.GetVolumePath())
+	}
+	return &spec.NodeExpandVolumeResponse{CapacityBytes: size}, nil
+}
+
+func (s *Server) expand(ctx context.Context, r *spec.NodeExpandVolumeRequest) (int64, error) {
+	v, err := readVolume(r.GetVolumeId())
+	if err != nil {
+		return 0, err
+	}
+	path, err := readPath("volume_path", r.GetVolumePath())
+	if err != nil {
+		return 0, err
+	}
+	required, limit := r.GetCapacityRange().GetRequiredBytes(), r.GetCapacityRange().GetLimitBytes()
+	if required < 0 || limit < 0 || limit > 0 && required > limit {
+		return 0, invalid("capacity_range makes no sense (required_bytes %d, limit_bytes %d)", required, limit)
+	}
+	end, err := s.pending.begin(v, "expand volume")
+	if err != nil {
+		return 0, err
+	}
+	defer end()
+	now, err := s.look()
+	if err != nil {
+		return 0, err
+	}
+	d, block, path, err := s.grown(v, path, now)
+	if err != nil {
+		return 0, err
+	}
+	subsystem, _, _ := nvme.ByDev(now.subsystems, d.Dev)
+	d, err = s.see(ctx, v, subsystem.NQN, d, required)
+	if err != nil {
+		return 0, err
+	}
+	if limit > 0 && d.Size > limit {
+		return 0, fmt.Errorf("%w: %s has %d bytes, and at most %d are allowed", errOutOfRange, d.Name, d.Size, limit)
+	}
+	if !block {
+		if err := s.mounter(v).Grow(ctx, d.Path(), path); err != nil {
+			return 0, err
+		}
+	}
+	logr.FromContextOrDiscard(ctx).Info("expanded", "device", d.Name, "bytes", d.Size)
+	return d.Size, s.remember(v, d.Size)
+}
+
+// grown finds what is to grow, and where its filesystem is mounted: by the record,
+// or, without one, by the path. The path may show it read-only, or, for a block
+// volume, not at all.
+func (s *Server) grown(v volume, path string, now sight) (d nvme.Device, block bool, mounted string, err error) {
+	r, err := s.load(v)
+	if err != nil {
+		return d, false, "", err
+	}
+	if r.Step != stepStaged {
+		d, block, err = s.at(v, path, now)
+		return d, block, path, err
+	}
+	if err := usable(judge(r, now)); err != nil {
+		return d, false, "", err
+	}
+	d, err = nvme.Find(now.subsystems, r.NQN, r.NSID)
+	return d, r.Block, r.Staging, err
+}
+
+// see makes the kernel look at the size again. Even a connected host may learn of
+// it only so.
+func (s *Server) see(ctx context.Context, v volume, nqn string, d nvme.Device, size int64) (nvme.Device, error) {
+	if err := s.connect.Rescan(ctx, s.run(v), d); err != nil {
+		return d, err
+	}
+	grown, err := s.connect.AwaitSize(ctx, nqn, d.ID, size)
+	if err == nil && grown.Dev != d.Dev {
+		err = fmt.Errorf("%w: it was device %s, and is %s after looking again", errDead, d.Dev, grown.Dev)
+	}
+	return grown, err
+}
+
+func (s *Server) remember(v volume, size int64) error {
+	r, err := s.load(v)
+	if err != nil || r.Step != stepStaged {
+		return err
+	}
+	r.Size = size
+	return s.records.save(r)
+}
