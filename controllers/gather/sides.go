@@ -1,6 +1,8 @@
 package gather
 
 import (
+	"cmp"
+
 	corev1 "k8s.io/api/core/v1"
 	kubevirtv1 "kubevirt.io/api/core/v1"
 
@@ -28,9 +30,10 @@ func (in *Instance) stateOf(m *kubevirtv1.VirtualMachineInstanceMigration) *kube
 func (in *Instance) launchers(known *Known) (source, target *corev1.Pod) {
 	m := known.Migration
 	sourceName, sourceNode := known.Source.Pod, known.Source.Node
-	if state := in.stateOf(m); state != nil && state.SourcePod != "" {
-		sourceName, sourceNode = state.SourcePod, state.SourceNode
-	} else if sourceNode == "" && in.VMI != nil {
+	if state := in.stateOf(m); state != nil {
+		sourceName, sourceNode = cmp.Or(state.SourcePod, sourceName), cmp.Or(state.SourceNode, sourceNode)
+	}
+	if sourceNode == "" && in.VMI != nil {
 		sourceNode = in.VMI.Status.NodeName
 	}
 	for i := range in.pods {
