@@ -7,7 +7,9 @@ import (
 
 // Array is one ROSE Data Server. Every error wraps one of the sentinels of this
 // package; a method that fails with anything but ErrUnknownOutcome or ErrConflict
-// has changed nothing. Implementations are safe for concurrent use, but callers
+// has changed nothing, except that a Delete may have begun. A disk that has the
+// slot but is no volume of this driver is ErrExists: nothing may be concluded
+// from it about the volume. Implementations are safe for concurrent use, but callers
 // keep two calls from changing one slot at the same time.
 type Array interface {
 	// View reads the pool and every volume at once.
@@ -21,7 +23,8 @@ type Array interface {
 	// Update reads, decides and writes under compare-and-swap of the comment.
 	// decide may first be shown what was read earlier; a change is only made, and
 	// an empty change or an error of decide only believed, on what the array
-	// says now. decide may therefore be called more than once.
+	// says now. decide may therefore be called more than once. Each write of a
+	// ledger raises its generation, beyond what decide said if need be.
 	Update(ctx context.Context, slot string, decide Decide) (Volume, error)
 	// Delete removes a volume whose ledger is known and names nobody, and then
 	// its files. It returns nil when a fresh answer proves the volume absent.

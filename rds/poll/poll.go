@@ -20,7 +20,7 @@ type Poller struct {
 	interval time.Duration
 	clock    clock.WithTicker
 
-	reading sync.Mutex // one read at a time
+	reading chan struct{} // holds a token while a read is under way
 
 	mu   sync.Mutex
 	last rds.View
@@ -36,7 +36,7 @@ func WithClock(c clock.WithTicker) Option { return func(p *Poller) { p.clock = c
 
 // New makes a poller. It reads nothing before Start or Poll.
 func New(array rds.Array, interval time.Duration, opts ...Option) *Poller {
-	p := &Poller{array: array, interval: interval, clock: clock.RealClock{}}
+	p := &Poller{array: array, interval: interval, clock: clock.RealClock{}, reading: make(chan struct{}, 1)}
 	for _, opt := range opts {
 		opt(p)
 	}
@@ -60,8 +60,12 @@ func (p *Poller) Start(ctx context.Context) error {
 
 // Poll reads once, now.
 func (p *Poller) Poll(ctx context.Context) (rds.View, error) {
-	p.reading.Lock()
-	defer p.reading.Unlock()
+	select {
+	case p.reading <- struct{}{}:
+		defer func() { <-p.reading }()
+	case <-ctx.Done():
+		return rds.View{}, ctx.Err()
+	}
 	view, err := p.array.View(ctx)
 	if ctx.Err() != nil && err != nil {
 		// The caller gave up; that says nothing about the array.

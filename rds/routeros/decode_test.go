@@ -236,3 +236,32 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// TestScriptsFit builds the longest commands that are possible: RouterOS's limit
+// is unknown, ours must hold for whatever a comment contains.
+func TestScriptsFit(t *testing.T) {
+	c := Config{BasePath: strings.Repeat("b", 128), NQNPrefix: "nqn.2000-02." + strings.Repeat("n", 116), NVMePort: 65535}
+	slot := strings.Repeat("s", 64)
+	ledger := rds.Ledger{Known: true, Generation: 1 << 62, Foreign: strings.Repeat("?", rds.MaxComment-30)}
+	v := rds.Volume{Slot: slot, Comment: ledger.String(), Ledger: ledger, NQN: rds.NQN(c.NQNPrefix, slot, 1<<62), Path: "/" + c.BasePath + "/" + slot + ".0123abcd.img"}
+	next := ledger
+	next.Generation++
+	w, err := plan(v, rds.Change{Ledger: &next, NQN: rds.NQN(c.NQNPrefix, slot, 1<<62), Export: rds.ExportOn, Size: 1 << 62}, &c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := pool{slot: slot, Pool: rds.Pool{FS: "btrfs", MountPoint: c.mountPoint()}}
+	n := rds.NewVolume{Slot: slot[:rds.MaxNewSlot], Size: 1 << 62}
+	for name, s := range map[string]*script{
+		"update": w.script(), "create": creation(&c, p, n, newImage(&c, p, n.Slot), 9),
+		"list": newScript("", false).add(listing(&c, p, slot)...).add(removeSubvolume(p, v.Path)),
+	} {
+		line := s.line()
+		if len(line) > maxScript {
+			t.Errorf("%s takes %d bytes", name, len(line))
+		}
+		if strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r > '~' }) {
+			t.Errorf("%s is not one printable line", name)
+		}
+	}
+}

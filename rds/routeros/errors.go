@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net"
 	"regexp"
 	"strings"
 
@@ -71,10 +70,6 @@ func classifyHandshake(err, ended error) error {
 		return wrongHostKey(err)
 	case strings.Contains(text, "no common algorithm"):
 		return &rds.Error{Kind: rds.ErrDenied, Err: err, Hint: "set /ip/ssh strong-crypto=yes on the array"}
-	}
-	var network net.Error
-	if errors.As(err, &network) {
-		return &rds.Error{Kind: rds.ErrUnreachable, Err: network}
 	}
 	return &rds.Error{Kind: rds.ErrUnreachable, Err: err, Hint: "an array with all its sessions used up hangs up like this as well; see max-sessions"}
 }

@@ -92,10 +92,10 @@ func hostKeyAlgorithms(pinned []pinnedKey) []string {
 }
 
 // checkHostKey accepts a pinned key, or any key where that was asked for.
-func checkHostKey(pinned []pinnedKey, any bool) ssh.HostKeyCallback {
+func checkHostKey(pinned []pinnedKey, acceptAny bool) ssh.HostKeyCallback {
 	return func(_ string, _ net.Addr, key ssh.PublicKey) error {
 		shown := ssh.FingerprintSHA256(key)
-		if any || slices.ContainsFunc(pinned, func(p pinnedKey) bool { return p.fingerprint == shown }) {
+		if acceptAny || slices.ContainsFunc(pinned, func(p pinnedKey) bool { return p.fingerprint == shown }) {
 			return nil
 		}
 		return wrongHostKey(fmt.Errorf("it shows %s %s, which is not pinned", key.Type(), shown))

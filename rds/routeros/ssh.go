@@ -135,7 +135,7 @@ func (t *transport) begin(ctx context.Context) (context.Context, func(), error) 
 // open gives a channel that is ready for a command. A warm connection that turns
 // out to be dead is replaced, once: nothing has been sent on it.
 func (t *transport) open(ctx context.Context) (*conn, ssh.Channel, error) {
-	for {
+	for again := false; ; again = true {
 		c, warm, err := t.acquire(ctx)
 		if err != nil {
 			return nil, nil, err
@@ -150,7 +150,7 @@ func (t *transport) open(ctx context.Context) (*conn, ssh.Channel, error) {
 		switch {
 		case isRefused:
 			return nil, nil, &rds.Error{Kind: rds.ErrBusy, Err: err, Hint: "the array refuses another session; see its max-sessions and maxChannels here"}
-		case ctx.Err() != nil || !warm:
+		case ctx.Err() != nil || !warm || again:
 			return nil, nil, &rds.Error{Kind: rds.ErrUnreachable, Err: err}
 		}
 	}
