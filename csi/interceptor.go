@@ -79,6 +79,9 @@ func requestValues(method string, request any) []any {
 // operator of a cluster, what the others answer is not.
 var changing = []string{"CreateVolume", "DeleteVolume", "ControllerPublishVolume", "ControllerUnpublishVolume", "ControllerExpandVolume"}
 
+// changingNode are those of the Node service.
+var changingNode = []string{"NodeStageVolume", "NodeUnstageVolume", "NodePublishVolume", "NodeUnpublishVolume", "NodeExpandVolume"}
+
 // logOutcome writes the one line of a request. A refusal is not an error of the
 // plugin: it is returned, and told here because csi sidecars tell it late.
 func logOutcome(log logr.Logger, method string, err error, took time.Duration) {
@@ -88,7 +91,7 @@ func logOutcome(log logr.Logger, method string, err error, took time.Duration) {
 		log.Error(err, "request failed")
 	case err != nil && status.Code(err) != codes.Unimplemented:
 		log.Info("request refused", "code", status.Code(err).String(), "reason", status.Convert(err).Message())
-	case slices.Contains(changing, method):
+	case slices.Contains(changing, method), slices.Contains(changingNode, method):
 		log.Info("request done")
 	default:
 		log.V(1).Info("request done")

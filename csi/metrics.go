@@ -17,7 +17,44 @@ type Metrics struct {
 // the transport reports; series exist from the start, so that the first failure
 // is a step from 0 that a rate shows.
 func NewMetrics(registry prometheus.Registerer, verbs, results []string) (*Metrics, error) {
-	m := &Metrics{
+	m := newMetrics()
+	for _, c := range []prometheus.Collector{m.rpc, m.ssh} {
+		if err := registry.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	m.begin(changing)
+	for _, verb := range verbs {
+		for _, result := range results {
+			m.ssh.WithLabelValues(verb, result)
+		}
+	}
+	return m, nil
+}
+
+// NewNodeMetrics registers the metrics of a process that serves the Node service
+// and speaks to no array.
+func NewNodeMetrics(registry prometheus.Registerer) (*Metrics, error) {
+	m := newMetrics()
+	if err := registry.Register(m.rpc); err != nil {
+		return nil, err
+	}
+	m.begin(changingNode)
+	return m, nil
+}
+
+// begin makes the series of methods.
+func (m *Metrics) begin(methods []string) {
+	for _, method := range methods {
+		m.rpc.WithLabelValues(method, codes.OK.String())
+		for _, known := range codeOf {
+			m.rpc.WithLabelValues(method, known.code.String())
+		}
+	}
+}
+
+func newMetrics() *Metrics {
+	return &Metrics{
 		rpc: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "rds_csi_rpc_duration_seconds",
 			Help:    "Duration of CSI requests, by method and gRPC code.",
@@ -29,23 +66,6 @@ func NewMetrics(registry prometheus.Registerer, verbs, results []string) (*Metri
 			Buckets: []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60},
 		}, []string{"verb", "result"}),
 	}
-	for _, c := range []prometheus.Collector{m.rpc, m.ssh} {
-		if err := registry.Register(c); err != nil {
-			return nil, err
-		}
-	}
-	for _, method := range changing {
-		m.rpc.WithLabelValues(method, codes.OK.String())
-		for _, known := range codeOf {
-			m.rpc.WithLabelValues(method, known.code.String())
-		}
-	}
-	for _, verb := range verbs {
-		for _, result := range results {
-			m.ssh.WithLabelValues(verb, result)
-		}
-	}
-	return m, nil
 }
 
 func (m *Metrics) observeRPC(method string, code codes.Code, took time.Duration) {

@@ -28,11 +28,22 @@ const (
 	contextAccessMode = "accessMode"
 	contextNQN        = "nqn"
 	contextGeneration = "generation"
+	contextSize       = "sizeBytes" // what the device has at least
 )
 
 // metadataKeys are those of the sidecar's that are kept in the volume context,
 // under their own names.
 var metadataKeys = []string{sidecarPrefix + "pv/name", sidecarPrefix + "pvc/name", sidecarPrefix + "pvc/namespace"}
+
+// connectionBounds are the parameters of NVMe/TCP connections, which nodes read
+// from the volume context, and the least and the greatest value of each. Times are
+// in seconds.
+var connectionBounds = map[string][]int{
+	"ctrlLossTmo":    {-1, 7 * 24 * 3600}, // how long I/O waits for an array that is away; -1: for ever
+	"reconnectDelay": {0, 3600},
+	"keepAliveTmo":   {0, 3600},
+	"nrIOQueues":     {1, 128},
+}
 
 // The values of dualAttach.
 const (
@@ -55,10 +66,11 @@ type parameters struct {
 	dualAttach       string
 	migrationTimeout string            // seconds, empty if not given
 	metadata         map[string]string // of the sidecar's keys
+	connection       map[string]string // how nodes connect, as given
 }
 
 func parseParameters(given map[string]string) (parameters, error) {
-	p := parameters{dualAttach: dualAttachLiveMigration, metadata: map[string]string{}}
+	p := parameters{dualAttach: dualAttachLiveMigration, metadata: map[string]string{}, connection: map[string]string{}}
 	// In order, so that the same mistake is always told in the same words.
 	for _, key := range slices.Sorted(maps.Keys(given)) {
 		value := given[key]
@@ -76,11 +88,18 @@ func parseParameters(given map[string]string) (parameters, error) {
 				return p, invalid("parameter %s is %q; it is a number of seconds from %d to %d", key, value, minMigrationTimeout, maxMigrationTimeout)
 			}
 			p.migrationTimeout = strconv.Itoa(seconds)
+		case connectionBounds[key] != nil:
+			bounds := connectionBounds[key]
+			number, err := strconv.Atoi(value)
+			if err != nil || number < bounds[0] || number > bounds[1] {
+				return p, invalid("parameter %s is %q; it is a number from %d to %d", key, value, bounds[0], bounds[1])
+			}
+			p.connection[key] = strconv.Itoa(number)
 		case slices.Contains(metadataKeys, key):
 			p.metadata[key] = value
 		case strings.HasPrefix(key, sidecarPrefix):
 		default:
-			return p, invalid("parameter %q is not known; known are %s, %s and %s", key, paramArray, paramDualAttach, paramMigrationTimeout)
+			return p, invalid("parameter %q is not known; known are %s, %s and %s, and for connections %s", key, paramArray, paramDualAttach, paramMigrationTimeout, strings.Join(slices.Sorted(maps.Keys(connectionBounds)), ", "))
 		}
 	}
 	return p, nil
@@ -89,6 +108,7 @@ func parseParameters(given map[string]string) (parameters, error) {
 // volumeContext is what nodes and the operator learn of a volume for its life.
 func (p parameters) volumeContext(b *Backend, caps []*spec.VolumeCapability) map[string]string {
 	context := maps.Clone(p.metadata)
+	maps.Copy(context, p.connection)
 	context[contextAddress] = b.Addresses[0]
 	context[contextAddresses] = strings.Join(b.Addresses, ",")
 	context[contextPort] = strconv.Itoa(b.Port)

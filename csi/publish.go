@@ -41,6 +41,7 @@ func (s *Server) ControllerPublishVolume(ctx context.Context, r *spec.Controller
 		contextAddresses:  strings.Join(p.Addresses, ","),
 		contextPort:       strconv.Itoa(v.Port),
 		contextGeneration: strconv.FormatUint(generation, 10),
+		contextSize:       strconv.FormatInt(v.Size, 10),
 	}}, nil
 }
 

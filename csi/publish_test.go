@@ -28,6 +28,7 @@ func TestPublishTellsNodesHowToConnect(t *testing.T) {
 		}
 		want := map[string]string{
 			"nqn": onArray.NQN, "nvmeAddresses": "10.0.0.1,10.0.1.1", "nvmePort": "4420", "generation": strconv.FormatUint(generation, 10),
+			"sizeBytes": strconv.FormatInt(onArray.Size, 10),
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error("publish context (-want +got):\n" + diff)

@@ -1,6 +1,6 @@
 // Command csi-plugin is the CSI plugin for RDS arrays. In controller mode it
 // serves the Identity and Controller services to csi-provisioner, csi-attacher
-// and csi-resizer.
+// and csi-resizer; in node mode the Identity and Node services to kubelet.
 package main
 
 import (

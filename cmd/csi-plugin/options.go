@@ -11,9 +11,13 @@ import (
 	"time"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/csi"
+	"git.srvlab.io/whiskey/rds-csi-operator/csi/node"
 )
 
-const modeController = "controller"
+const (
+	modeController = "controller"
+	modeNode       = "node"
+)
 
 // Options are what the command line says.
 type Options struct {
@@ -31,6 +35,8 @@ type Options struct {
 	RenewDeadline  time.Duration
 	RetryPeriod    time.Duration
 
+	Node node.Options
+
 	MetricsAddress  string // empty: none
 	ShutdownTimeout time.Duration
 	LogLevel        int
@@ -39,7 +45,7 @@ type Options struct {
 
 // AddFlags declares the flags with their defaults.
 func (o *Options) AddFlags(f *flag.FlagSet) {
-	f.StringVar(&o.Mode, "mode", modeController, "which services to serve: controller")
+	f.StringVar(&o.Mode, "mode", modeController, "which services to serve: controller or node")
 	f.StringVar(&o.Endpoint, "endpoint", "unix:///csi/csi.sock", "the unix socket to serve CSI at")
 	f.StringVar(&o.DriverName, "driver-name", csi.DefaultDriverName, "name of the CSI driver")
 	f.StringVar(&o.ArraysFile, "arrays-file", "/etc/rds-csi/arrays.yaml", "YAML file that lists the arrays")
@@ -51,6 +57,7 @@ func (o *Options) AddFlags(f *flag.FlagSet) {
 	f.DurationVar(&o.LeaseDuration, "lease-duration", 15*time.Second, "how long after the last renewal another process may take the Lease")
 	f.DurationVar(&o.RenewDeadline, "lease-renew-deadline", 10*time.Second, "how long to try to renew the Lease before giving up and exiting")
 	f.DurationVar(&o.RetryPeriod, "lease-retry-period", 2*time.Second, "time between attempts to get or renew the Lease")
+	o.Node.AddFlags(f)
 	f.StringVar(&o.MetricsAddress, "metrics-address", "127.0.0.1:8080", "where to serve /metrics, /healthz and /readyz; empty: nowhere")
 	f.DurationVar(&o.ShutdownTimeout, "shutdown-timeout", 20*time.Second, "how long requests may take to end after SIGTERM")
 	f.IntVar(&o.LogLevel, "log-level", 0, "verbosity: 0 what changed, 1 why, 3 requests without their secrets")
@@ -67,12 +74,10 @@ func (o *Options) Validate() error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	check(o.Mode == modeController, "--mode is %q; only %s is served yet", o.Mode, modeController)
+	check(o.Mode == modeController || o.Mode == modeNode, "--mode is %q; it is %s or %s", o.Mode, modeController, modeNode)
 	check(filepath.IsAbs(o.socket()), "--endpoint is %q; it is like unix:///csi/csi.sock", o.Endpoint)
 	check(len(o.socket()) < 108, "--endpoint: the path of a unix socket has at most 107 bytes")
 	check(driverNamePattern.MatchString(o.DriverName), "--driver-name is %q; it is a domain name of at most 63 characters", o.DriverName)
-	check(o.ArraysFile != "", "--arrays-file is missing")
-	check(o.KubeQPS > 0 && o.KubeBurst > 0, "--kube-api-qps and --kube-api-burst must be positive")
 	check(o.ShutdownTimeout > 0, "--shutdown-timeout must be positive")
 	check(o.LogFormat == "json" || o.LogFormat == "console", "--log-format is %q; it is json or console", o.LogFormat)
 	check(o.LogLevel >= 0 && o.LogLevel <= 10, "--log-level is %d; it is 0 to 10", o.LogLevel)
@@ -80,6 +85,11 @@ func (o *Options) Validate() error {
 		_, _, err := net.SplitHostPort(o.MetricsAddress)
 		check(err == nil, "--metrics-address: %v", err)
 	}
+	if o.Mode == modeNode {
+		return errors.Join(append(errs, o.Node.Validate())...)
+	}
+	check(o.ArraysFile != "", "--arrays-file is missing")
+	check(o.KubeQPS > 0 && o.KubeBurst > 0, "--kube-api-qps and --kube-api-burst must be positive")
 	if o.LeaderElection {
 		check(o.LeaseNamespace != "", "--lease-namespace is missing")
 		check(o.RetryPeriod > 0, "--lease-retry-period must be positive")

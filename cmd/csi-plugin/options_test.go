@@ -35,7 +35,10 @@ func TestDefaultsAreValid(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	for name, args := range map[string][]string{
-		"mode":               {"--mode=node"},
+		"mode":               {"--mode=both"},
+		"node name":          {"--node-name=", "--mode=node"},
+		"parallel connects":  {"--max-parallel-connects=0", "--mode=node", "--node-name=a"},
+		"queues":             {"--nr-io-queues=0", "--mode=node", "--node-name=a"},
 		"no scheme":          {"--endpoint=/csi/csi.sock"},
 		"tcp":                {"--endpoint=tcp://127.0.0.1:1"},
 		"relative":           {"--endpoint=unix://csi.sock"},

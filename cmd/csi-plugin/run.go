@@ -51,6 +51,9 @@ func run(ctx context.Context, o Options) error {
 	defer cancel()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if o.Mode == modeNode {
+		return runNode(ctx, o, log, registry)
+	}
 	metrics, err := csi.NewMetrics(registry, sshVerbs, sshResults)
 	if err != nil {
 		return err
