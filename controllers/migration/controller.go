@@ -133,7 +133,7 @@ func (r *Reconciler) writeConditions(ctx context.Context, e *entry, s *dualattac
 	if err != nil {
 		return err
 	}
-	r.table.update(func() { e.known.Migration = newer(stored, e.known.Migration) })
+	r.table.update(func() { e.known.Migration = newer(e.known.Migration, stored) })
 	return nil
 }
 
