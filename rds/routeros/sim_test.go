@@ -25,7 +25,6 @@ const (
 	slot = "pvc-abcdefghijklmnopqrstuvwxyz"
 )
 
-// stock is what the tests need of testing.T, *rapid.T and the like.
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -70,7 +69,7 @@ func config(t testing.TB, server *sim.Server) routeros.Config {
 	return routeros.Config{
 		Name: "west", Address: server.Addr(), User: "admin", KeyFile: keyFile(t, newKey(t)),
 		HostKey:  routeros.HostKeys{strings.TrimSpace(string(ssh.MarshalAuthorizedKey(server.HostKey())))},
-		BasePath: base, CommandTimeout: routeros.Duration{Duration: 5 * time.Second},
+		BasePath: base, CommandTimeout: routeros.Duration{Duration: time.Minute}, DialTimeout: routeros.Duration{Duration: time.Minute},
 	}
 }
 

@@ -77,11 +77,11 @@ type theatre struct {
 	plays  int
 }
 
-func open(t testing.TB, op operation, timeout time.Duration) *theatre {
+func open(t testing.TB, op operation) *theatre {
 	t.Helper()
 	server := simulate(t, op.fs, sim.Options{})
 	cfg := config(t, server)
-	cfg.CommandTimeout.Duration = timeout
+	cfg.CommandTimeout.Duration = time.Minute
 	return &theatre{op: op, server: server, cfg: cfg, array: connect(t, cfg)}
 }
 
@@ -236,7 +236,7 @@ func TestWalk(t *testing.T) {
 		for name, op := range operations() {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				h := open(t, op, time.Minute)
+				h := open(t, op)
 				for index, script := range h.scripts(t) {
 					for at, fault := range points(script, index) {
 						for _, restarted := range []bool{false, true} {
@@ -281,7 +281,7 @@ func TestInterleave(t *testing.T) {
 		for name, op := range operations() {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				h := open(t, op, time.Minute)
+				h := open(t, op)
 				for index, script := range h.scripts(t) {
 					for i := range script.Steps {
 						for j := range script.Steps {
@@ -345,19 +345,19 @@ func waitEnded(t testing.TB, server *sim.Server) {
 	}
 }
 
-// TestHang lets the array fall silent: the deadline ends the call.
+// TestHang lets the array fall silent, and the caller's patience end.
 func TestHang(t *testing.T) {
 	for name, op := range operations() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := open(t, op, 300*time.Millisecond)
+			h := open(t, op)
 			for index := range h.scripts(t) {
 				for _, kind := range []sim.FaultKind{sim.HangBefore, sim.HangAfter} {
 					t.Run(fmt.Sprintf("script %d, %s", index, kind), func(t *testing.T) {
 						s := h.stage(t)
-						_, err := s.server.Inject(sim.Fault{Kind: kind, Skip: index})
+						hung, err := s.server.Inject(sim.Fault{Kind: kind, Skip: index})
 						must(t, err)
-						s.retryable(s.op.call(ctxOf(t), s.array, s.slot))
+						s.retryable(s.op.call(until(t, hung), s.array, s.slot))
 						s.again(s.array)
 						s.check()
 					})
@@ -365,4 +365,18 @@ func TestHang(t *testing.T) {
 			}
 		})
 	}
+}
+
+// until is a context that ends when the fault is reached.
+func until(t testing.TB, fault *sim.Injection) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithCancel(ctxOf(t))
+	go func() {
+		select {
+		case <-fault.Reached():
+		case <-ctx.Done():
+		}
+		cancel()
+	}()
+	return ctx
 }
