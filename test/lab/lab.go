@@ -55,6 +55,7 @@ type Cluster struct {
 	ports     []port
 	processes []*Process // in the order of their start
 	nodes     map[string]*Node
+	added     int               // nodes ever
 	handlers  *handler.Handlers // nil without KubeVirt
 }
 

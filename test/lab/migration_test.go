@@ -12,7 +12,7 @@ import (
 )
 
 // runningVM is a running VM with one shared disk.
-func runningVM(t *testing.T, ctx context.Context, c *Cluster, ns string) (vmi *VMI, pv string) {
+func runningVM(ctx context.Context, t *testing.T, c *Cluster, ns string) (vmi *VMI, pv string) {
 	t.Helper()
 	claim, err := c.CreateVolume(ctx, Volume{Namespace: ns, Claim: "disk"})
 	if err != nil {
@@ -32,7 +32,7 @@ func runningVM(t *testing.T, ctx context.Context, c *Cluster, ns string) (vmi *V
 	return vmi, pv
 }
 
-func migrate(t *testing.T, ctx context.Context, c *Cluster, vmi *VMI, options ...MigrateOption) *VMIM {
+func migrate(ctx context.Context, t *testing.T, c *Cluster, vmi *VMI, options ...MigrateOption) *VMIM {
 	t.Helper()
 	vmim, err := c.Migrate(ctx, vmi, options...)
 	if err != nil {
@@ -50,9 +50,9 @@ func must(t *testing.T, err error) {
 
 func TestLabMigrationSucceeds(t *testing.T) {
 	ctx, c, ns := setUp(t)
-	vmi, pv := runningVM(t, ctx, c, ns)
+	vmi, pv := runningVM(ctx, t, c, ns)
 	source := vmi.Status.NodeName
-	vmim := migrate(t, ctx, c, vmi, Following(handler.HoldingAt(handler.Switch)))
+	vmim := migrate(ctx, t, c, vmi, Following(handler.HoldingAt(handler.Switch)))
 	must(t, c.WaitMigration(ctx, vmim, kubevirtv1.MigrationRunning))
 	must(t, c.WaitStep(ctx, vmim, handler.Switch))
 	target, err := c.TargetPod(ctx, vmim)
@@ -90,9 +90,9 @@ func expectNoFailedWrites(t *testing.T, c *Cluster, ns string) {
 
 func TestLabMigrationFailsWhileRunning(t *testing.T) {
 	ctx, c, ns := setUp(t)
-	vmi, pv := runningVM(t, ctx, c, ns)
+	vmi, pv := runningVM(ctx, t, c, ns)
 	source := vmi.Status.NodeName
-	vmim := migrate(t, ctx, c, vmi, Following(handler.FailingAt(handler.Switch)))
+	vmim := migrate(ctx, t, c, vmi, Following(handler.FailingAt(handler.Switch)))
 	must(t, c.WaitMigration(ctx, vmim, kubevirtv1.MigrationFailed))
 	must(t, c.WaitAttached(ctx, pv, source))
 	must(t, c.WaitVMIRunning(ctx, vmi))
@@ -101,7 +101,7 @@ func TestLabMigrationFailsWhileRunning(t *testing.T) {
 	}
 
 	// The VM can still be migrated.
-	vmim = migrate(t, ctx, c, vmi, Following(handler.Succeed()))
+	vmim = migrate(ctx, t, c, vmi, Following(handler.Succeed()))
 	must(t, c.WaitMigration(ctx, vmim, kubevirtv1.MigrationSucceeded))
 	must(t, c.WaitVMI(ctx, vmi, "to have moved", func(vmi *VMI) bool { return vmi.Status.NodeName != source }))
 	must(t, c.WaitAttached(ctx, pv, vmi.Status.NodeName))
@@ -111,8 +111,8 @@ func TestLabMigrationFailsEarly(t *testing.T) {
 	for _, step := range []handler.Step{handler.Launch, handler.Prepare, handler.Start} {
 		t.Run(step.String(), func(t *testing.T) {
 			ctx, c, ns := setUp(t)
-			vmi, pv := runningVM(t, ctx, c, ns)
-			vmim := migrate(t, ctx, c, vmi, Following(handler.FailingAt(step)))
+			vmi, pv := runningVM(ctx, t, c, ns)
+			vmim := migrate(ctx, t, c, vmi, Following(handler.FailingAt(step)))
 			must(t, c.WaitMigration(ctx, vmim, kubevirtv1.MigrationFailed))
 			must(t, c.WaitAttached(ctx, pv, vmi.Status.NodeName))
 			must(t, c.WaitVMIRunning(ctx, vmi))
@@ -126,9 +126,9 @@ func TestLabMigrationFailsEarly(t *testing.T) {
 
 func TestLabHungMigrationIsAborted(t *testing.T) {
 	ctx, c, ns := setUp(t)
-	vmi, pv := runningVM(t, ctx, c, ns)
+	vmi, pv := runningVM(ctx, t, c, ns)
 	source := vmi.Status.NodeName
-	vmim := migrate(t, ctx, c, vmi, Following(handler.HoldingAt(handler.Switch)))
+	vmim := migrate(ctx, t, c, vmi, Following(handler.HoldingAt(handler.Switch)))
 	must(t, c.WaitMigration(ctx, vmim, kubevirtv1.MigrationRunning))
 	must(t, c.WaitStep(ctx, vmim, handler.Switch))
 	must(t, c.Client.Delete(ctx, vmim))
@@ -138,16 +138,32 @@ func TestLabHungMigrationIsAborted(t *testing.T) {
 	must(t, c.WaitAttached(ctx, pv, source))
 }
 
+func TestLabTargetThatNeverStarts(t *testing.T) {
+	ctx, c, ns := setUp(t)
+	vmi, pv := runningVM(ctx, t, c, ns)
+	source := vmi.Status.NodeName
+	vmim := migrate(ctx, t, c, vmi, Following(handler.HoldingAt(handler.Launch)))
+	must(t, c.WaitStep(ctx, vmim, handler.Launch))
+	must(t, c.WaitMigration(ctx, vmim, kubevirtv1.MigrationScheduling))
+	target, err := c.TargetPod(ctx, vmim)
+	must(t, err)
+	must(t, c.WaitAttached(ctx, pv, source, target.Spec.NodeName))
+	// Cancelled before the hand-off, its target goes.
+	must(t, c.Client.Delete(ctx, vmim))
+	must(t, c.WaitPod(ctx, target, ""))
+	must(t, c.WaitAttached(ctx, pv, source))
+}
+
 func TestLabThereAndBack(t *testing.T) {
 	ctx, c, ns := setUp(t)
-	vmi, pv := runningVM(t, ctx, c, ns)
+	vmi, pv := runningVM(ctx, t, c, ns)
 	first := vmi.Status.NodeName
 	other := "node-a"
 	if first == other {
 		other = "node-b"
 	}
 	for _, node := range []string{other, first, other} {
-		vmim := migrate(t, ctx, c, vmi, To(node))
+		vmim := migrate(ctx, t, c, vmi, To(node))
 		must(t, c.WaitMigration(ctx, vmim, kubevirtv1.MigrationSucceeded))
 		must(t, c.WaitAttached(ctx, pv, node))
 	}
@@ -155,8 +171,8 @@ func TestLabThereAndBack(t *testing.T) {
 
 func TestLabPostCopyFailureKillsTheVM(t *testing.T) {
 	ctx, c, ns := setUp(t)
-	vmi, pv := runningVM(t, ctx, c, ns)
-	vmim := migrate(t, ctx, c, vmi, Following(handler.Course{PostCopy: true, FailAt: handler.Switch}))
+	vmi, pv := runningVM(ctx, t, c, ns)
+	vmim := migrate(ctx, t, c, vmi, Following(handler.Course{PostCopy: true, FailAt: handler.Switch}))
 	must(t, c.WaitMigration(ctx, vmim, kubevirtv1.MigrationFailed))
 	must(t, c.WaitVMI(ctx, vmi, "to have failed", func(vmi *VMI) bool { return vmi.Status.Phase == kubevirtv1.Failed }))
 	must(t, c.WaitAttached(ctx, pv))
@@ -164,7 +180,7 @@ func TestLabPostCopyFailureKillsTheVM(t *testing.T) {
 
 func TestLabDeletedVMIReleasesItsVolume(t *testing.T) {
 	ctx, c, ns := setUp(t)
-	vmi, pv := runningVM(t, ctx, c, ns)
+	vmi, pv := runningVM(ctx, t, c, ns)
 	must(t, c.Client.Delete(ctx, vmi))
 	must(t, c.WaitVMIGone(ctx, vmi))
 	must(t, c.WaitAttached(ctx, pv))
@@ -172,11 +188,11 @@ func TestLabDeletedVMIReleasesItsVolume(t *testing.T) {
 
 func TestLabStuckUnmountKeepsTheSourceAttached(t *testing.T) {
 	ctx, c, ns := setUp(t)
-	vmi, pv := runningVM(t, ctx, c, ns)
+	vmi, pv := runningVM(ctx, t, c, ns)
 	source := c.Node(vmi.Status.NodeName)
 	source.Behave(func(b *Behaviour) { b.NeverUnmount = true })
 	defer source.Behave(func(b *Behaviour) { b.NeverUnmount = false })
-	vmim := migrate(t, ctx, c, vmi)
+	vmim := migrate(ctx, t, c, vmi)
 	must(t, c.WaitMigration(ctx, vmim, kubevirtv1.MigrationSucceeded))
 	pods := &corev1.PodList{}
 	must(t, c.WaitFor(ctx, "the source launcher to end", func(ctx context.Context) (bool, error) {
@@ -200,7 +216,7 @@ func TestLabStuckUnmountKeepsTheSourceAttached(t *testing.T) {
 
 func TestLabHotpluggedVolumeMigrates(t *testing.T) {
 	ctx, c, ns := setUp(t)
-	vmi, pv := runningVM(t, ctx, c, ns)
+	vmi, pv := runningVM(ctx, t, c, ns)
 	source := vmi.Status.NodeName
 	claim, err := c.CreateVolume(ctx, Volume{Namespace: ns, Claim: "extra"})
 	must(t, err)
@@ -214,7 +230,7 @@ func TestLabHotpluggedVolumeMigrates(t *testing.T) {
 		return false
 	}))
 	must(t, c.WaitAttached(ctx, claim.Spec.VolumeName, source))
-	vmim := migrate(t, ctx, c, vmi)
+	vmim := migrate(ctx, t, c, vmi)
 	must(t, c.WaitMigration(ctx, vmim, kubevirtv1.MigrationSucceeded))
 	must(t, c.WaitVMI(ctx, vmi, "to have moved", func(vmi *VMI) bool { return vmi.Status.NodeName != source }))
 	must(t, c.WaitAttached(ctx, pv, vmi.Status.NodeName))

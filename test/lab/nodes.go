@@ -3,10 +3,12 @@ package lab
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	kubevirtv1 "kubevirt.io/api/core/v1"
@@ -67,7 +69,8 @@ func (c *Cluster) addNode(ctx context.Context, name string, options []NodeOption
 		return nil, err
 	}
 	c.mu.Lock()
-	node := &Node{Name: name, cluster: c, index: len(c.nodes)}
+	node := &Node{Name: name, cluster: c, index: c.added}
+	c.added++
 	c.mu.Unlock()
 	o := kubelet.Options{
 		Name: name, Client: own, Index: node.index, Log: c.playersLog,
@@ -204,6 +207,19 @@ func (c *Cluster) Node(name string) *Node {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.nodes[name]
+}
+
+// Remove takes the node, and its CSINode, out of the cluster; it does nothing more.
+func (n *Node) Remove(ctx context.Context) error {
+	c := n.cluster
+	c.mu.Lock()
+	delete(c.nodes, n.Name)
+	c.mu.Unlock()
+	n.beating(false)
+	n.Behave(func(b *Behaviour) { b.Dead = true })
+	csi := &storagev1.CSINode{ObjectMeta: metav1.ObjectMeta{Name: n.Name}}
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.Name}}
+	return errors.Join(client.IgnoreNotFound(c.Client.Delete(ctx, csi)), client.IgnoreNotFound(c.Client.Delete(ctx, node)))
 }
 
 // Behave changes how the node's kubelet behaves.

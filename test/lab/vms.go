@@ -17,11 +17,11 @@ import (
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/handler"
 )
 
-// The objects of KubeVirt that tests deal with.
-type (
-	VMI  = kubevirtv1.VirtualMachineInstance
-	VMIM = kubevirtv1.VirtualMachineInstanceMigration
-)
+// VMI is a virtual machine that runs, or is to.
+type VMI = kubevirtv1.VirtualMachineInstance
+
+// VMIM is a migration of one.
+type VMIM = kubevirtv1.VirtualMachineInstanceMigration
 
 // VMIBuilder makes a VMI.
 type VMIBuilder struct{ vmi *VMI }

@@ -27,8 +27,7 @@ func (h *Handlers) syncMigration(ctx context.Context, vmi *kubevirtv1.VirtualMac
 		return m.cleanUp()
 	}
 	if state.AbortRequested && state.StartTimestamp != nil && state.EndTimestamp == nil && !m.course().IgnoreAbort {
-		acted, err := m.abort()
-		return 0, acted, err
+		return 0, true, m.abort()
 	}
 	return m.advance()
 }
@@ -144,14 +143,14 @@ func (m move) fail(step Step, course Course) error {
 }
 
 // abort is what the source's handler does when virt-controller asks for it.
-func (m move) abort() (bool, error) {
+func (m move) abort() error {
 	if m.state.AbortStatus == "" {
-		return true, m.write(m.source, func(s *kubevirtv1.VirtualMachineInstanceMigrationState) {
+		return m.write(m.source, func(s *kubevirtv1.VirtualMachineInstanceMigrationState) {
 			s.AbortStatus = kubevirtv1.MigrationAbortInProgress
 		})
 	}
 	now := metav1.Now()
-	return true, m.write(m.source, func(s *kubevirtv1.VirtualMachineInstanceMigrationState) {
+	return m.write(m.source, func(s *kubevirtv1.VirtualMachineInstanceMigrationState) {
 		s.AbortStatus = kubevirtv1.MigrationAbortSucceeded
 		s.Failed, s.FailureReason, s.EndTimestamp = true, "Live migration aborted", &now
 	})

@@ -82,7 +82,7 @@ func (p *Process) watch(cmd *exec.Cmd, running chan struct{}) {
 		return
 	}
 	if p.spec.Restart {
-		time.Sleep(restartPause)
+		<-time.After(restartPause)
 		p.mu.Lock()
 		if p.wanted && p.running == running {
 			err = p.start()
