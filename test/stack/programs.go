@@ -3,25 +3,28 @@ package stack
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 )
 
-// build compiles the product's commands, as users would, into dir.
-func build(ctx context.Context, dir string, race bool) error {
-	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+// checkout is the folder of this project, wherever a test runs.
+func checkout(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
-		return fmt.Errorf("find the module: %w", err)
+		return "", fmt.Errorf("find the checkout: %w", err)
 	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// build compiles the product's commands, as users would, into dir.
+func build(ctx context.Context, root, dir string, race bool) error {
 	args := []string{"build", "-o", dir + string(filepath.Separator)}
 	if race {
 		args = append(args, "-race")
 	}
 	cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/...")...)
-	cmd.Dir = strings.TrimSpace(string(root))
-	cmd.Env = os.Environ()
+	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the product: %w\n%s", err, out)
 	}

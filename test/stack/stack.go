@@ -89,7 +89,10 @@ func (s *Stack) Close() error {
 }
 
 func (s *Stack) start(ctx context.Context) error {
-	var err error
+	root, err := checkout(ctx)
+	if err != nil {
+		return err
+	}
 	if s.Cluster, err = lab.Start(ctx, s.opts.Lab); err != nil {
 		return err
 	}
@@ -97,10 +100,10 @@ func (s *Stack) start(ctx context.Context) error {
 		return err
 	}
 	parts, partsCtx := errgroup.WithContext(ctx)
-	parts.Go(func() error { return build(partsCtx, filepath.Join(s.Dir, "bin"), s.opts.Race) })
+	parts.Go(func() error { return build(partsCtx, root, filepath.Join(s.Dir, "bin"), s.opts.Race) })
 	parts.Go(func() error { return s.startArray() })
-	parts.Go(func() error { return s.ApplyKustomize(partsCtx, "config/rbac/operator") })
-	parts.Go(func() error { return s.ApplyKustomize(partsCtx, "config/rbac/csi") })
+	parts.Go(func() error { return s.ApplyKustomize(partsCtx, filepath.Join(root, "config/rbac/operator")) })
+	parts.Go(func() error { return s.ApplyKustomize(partsCtx, filepath.Join(root, "config/rbac/csi")) })
 	parts.Go(func() error { return s.CreateCSIDriver(partsCtx) })
 	if err := parts.Wait(); err != nil {
 		return err
