@@ -144,6 +144,11 @@ func TestMigrationDeadline(t *testing.T) {
 			args:   migration().on(a, b).handedOff(40),
 			stage:  DualAttached, want: due{5, 40 + 450 + 60, completion},
 		},
+		"attached after the completion deadline": {
+			reason: "Here as well a spent budget allows nothing, but never less.",
+			args:   migration().volumes(volume("disk", a, b).published(1000)).handedOff(40).now(1001),
+			stage:  DualAttached, want: due{1000, 1000, completion},
+		},
 		"completion, by the VMIM's own state": {
 			reason: "The VMIM's copy of the state counts as well as the VMI's.",
 			args: migration().on(a, b).handedOff(40).do(func(s *Snapshot) {

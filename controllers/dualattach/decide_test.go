@@ -67,6 +67,8 @@ func TestResult(t *testing.T) {
 			migration().on(a).do(func(s *Snapshot) { s.Instance.Status.Phase = kubevirtv1.Failed }), ends{AttachingTarget, "", false}},
 		"everything left after a success": {"The guest had moved.",
 			migration().on().succeeded(100), ends{Detached, Success, false}},
+		"everything left after a cancellation": {"It had not moved.",
+			migration().on().failed(100).cancelled(), ends{Detached, Aborted, false}},
 		"superseded after a success": {"The guest had moved.",
 			migration().on(a, b).succeeded(100).successor(a), ends{Superseded, Success, false}},
 		"superseded after a failure": {"It had not.",
