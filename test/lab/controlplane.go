@@ -121,6 +121,7 @@ func (c *Cluster) apiServerArgs(etcd string, secure port) ([]string, error) {
 		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
 		"--allow-privileged=true",
 		"--audit-policy-file=" + policy, "--audit-log-path=" + c.auditLog(),
+		"--audit-log-maxsize=100000", // MB: a rotated log would lose counts
 	}, nil
 }
 

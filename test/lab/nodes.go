@@ -250,6 +250,9 @@ func (n *Node) PowerOn(ctx context.Context) error {
 	}
 	n.beating(true)
 	n.Behave(func(b *Behaviour) { b.Dead = false })
+	if h := n.cluster.Handlers(); h != nil {
+		h.Wake()
+	}
 	return nil
 }
 

@@ -58,6 +58,19 @@ func (b VMIBuilder) WithMemory(size string) VMIBuilder {
 	return b
 }
 
+// PreferNode starts the VM on a node, if it fits. A node selector would pin the
+// VM there for its migrations too.
+func (b VMIBuilder) PreferNode(node string) VMIBuilder {
+	b.vmi.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
+		PreferredDuringSchedulingIgnoredDuringExecution: []corev1.PreferredSchedulingTerm{{
+			Weight: 100, Preference: corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{{
+				Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpIn, Values: []string{node},
+			}}},
+		}},
+	}}
+	return b
+}
+
 // WithAnnotation adds an annotation.
 func (b VMIBuilder) WithAnnotation(name, value string) VMIBuilder {
 	metav1.SetMetaDataAnnotation(&b.vmi.ObjectMeta, name, value)

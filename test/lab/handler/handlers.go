@@ -128,15 +128,25 @@ func (h *Handlers) AddNode(name, ip string, c client.WithWatch, k *kubelet.Kubel
 	h.mu.Lock()
 	h.nodes[name] = &node{client: c, kubelet: k, ip: ip}
 	h.mu.Unlock()
+	h.Wake()
+}
+
+// Wake makes the handlers look at all VMIs again.
+func (h *Handlers) Wake() {
 	for _, vmi := range h.vmis.List() {
 		h.queue.Add(client.ObjectKeyFromObject(vmi))
 	}
 }
 
+// node is a node's handler; nil if there is none, or none that lives.
 func (h *Handlers) node(name string) *node {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.nodes[name]
+	n := h.nodes[name]
+	if n == nil || n.kubelet.Dead() {
+		return nil
+	}
+	return n
 }
 
 // SetCourse is what happens in the next migrations of a VMI.

@@ -18,11 +18,7 @@ func (h *Handlers) syncMigration(ctx context.Context, vmi *kubevirtv1.VirtualMac
 	if state == nil || state.MigrationUID == "" {
 		return 0, false, nil
 	}
-	source, target := h.node(state.SourceNode), h.node(state.TargetNode)
-	if source == nil || target == nil {
-		return 0, false, nil
-	}
-	m := move{h: h, ctx: ctx, vmi: vmi, state: state, source: source, target: target}
+	m := move{h: h, ctx: ctx, vmi: vmi, state: state, source: h.node(state.SourceNode), target: h.node(state.TargetNode)}
 	if state.EndTimestamp != nil && (state.Completed || state.Failed) {
 		return m.cleanUp()
 	}
@@ -38,7 +34,7 @@ type move struct {
 	ctx            context.Context
 	vmi            *kubevirtv1.VirtualMachineInstance
 	state          *kubevirtv1.VirtualMachineInstanceMigrationState
-	source, target *node
+	source, target *node // nil if dead
 }
 
 func (m move) course() Course {

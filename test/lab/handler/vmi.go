@@ -43,8 +43,12 @@ func (h *Handlers) sync(ctx context.Context, vmi *kubevirtv1.VirtualMachineInsta
 }
 
 // write updates a VMI as virt-handler does: the whole object, from its cache,
-// so that a conflict means that another look is needed.
+// so that a conflict means that another look is needed. A dead node's handler
+// (nil) writes nothing.
 func (h *Handlers) write(ctx context.Context, n *node, vmi *kubevirtv1.VirtualMachineInstance, change func(*kubevirtv1.VirtualMachineInstance)) error {
+	if n == nil {
+		return nil
+	}
 	changed := vmi.DeepCopy()
 	change(changed)
 	if equality.Semantic.DeepEqual(vmi, changed) {
@@ -100,6 +104,9 @@ func (h *Handlers) exitAll(vmi *kubevirtv1.VirtualMachineInstance) {
 
 // exitLaunchers ends the VMI's launchers on a node, or the one of that name.
 func exitLaunchers(n *node, vmi *kubevirtv1.VirtualMachineInstance, name string, failed bool) {
+	if n == nil {
+		return
+	}
 	for _, pod := range n.kubelet.Pods() {
 		if pod.Labels[kubevirtv1.CreatedByLabel] == string(vmi.UID) && pod.Labels[kubevirtv1.AppLabel] == "virt-launcher" &&
 			(name == "" || name == pod.Name) {

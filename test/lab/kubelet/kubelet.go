@@ -127,6 +127,13 @@ func (k *Kubelet) Behave(change func(*Behaviour)) {
 	k.Wake()
 }
 
+// Dead tells whether the machine is without power.
+func (k *Kubelet) Dead() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.behaviour.Dead
+}
+
 // Exit ends a pod's main process, well or with a failure.
 func (k *Kubelet) Exit(pod types.UID, failed bool) {
 	k.mu.Lock()

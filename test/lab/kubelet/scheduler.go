@@ -19,8 +19,8 @@ import (
 
 // Scheduler binds pending pods to nodes, with the scheduler's own rights. It
 // knows readiness, taints, node selectors and required (anti-)affinity on the
-// host name, and then prefers the node with the fewest pods, by name among
-// equals: so a test knows where its pods go.
+// host name, and then prefers the node the pod prefers, among these the one with
+// the fewest pods, and by name among equals: so a test knows where its pods go.
 type Scheduler struct {
 	client client.WithWatch
 	log    *log.Logger
@@ -129,6 +129,9 @@ func (s *Scheduler) schedule(ctx context.Context, pod *corev1.Pod, pods []*corev
 			continue
 		}
 		n := s.load(node.Name, pods)
+		if preferred(pod, node) {
+			n -= preference
+		}
 		if best == nil || n < fewest || n == fewest && node.Name < best.Name {
 			best, fewest = node, n
 		}
@@ -143,6 +146,18 @@ func (s *Scheduler) schedule(ctx context.Context, pod *corev1.Pod, pods []*corev
 	}
 	s.bound[pod.UID] = best.Name
 	return nil
+}
+
+// preference outweighs any number of pods.
+const preference = 1 << 20
+
+func preferred(pod *corev1.Pod, node *corev1.Node) bool {
+	affinity := pod.Spec.Affinity
+	if affinity == nil || affinity.NodeAffinity == nil {
+		return false
+	}
+	terms := affinity.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution
+	return slices.ContainsFunc(terms, func(t corev1.PreferredSchedulingTerm) bool { return matches(t.Preference, node) })
 }
 
 func (s *Scheduler) load(node string, pods []*corev1.Pod) int {
