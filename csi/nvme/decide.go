@@ -163,7 +163,7 @@ func MayDisconnect(s Subsystem, u Usage) error {
 		}
 	}
 	if other := u.StagedBy[s.NQN]; other != "" {
-		return fmt.Errorf("%w: %s is staged as volume %s", ErrInUse, s.NQN, other)
+		return fmt.Errorf("%w for this volume: %s is staged as volume %s", ErrForeign, s.NQN, other)
 	}
 	for _, n := range s.Namespaces {
 		if len(n.Users) > 0 {
