@@ -104,7 +104,7 @@ func (w *world) advance(*rapid.T) {
 		w.enter(kubevirtv1.MigrationFailed)
 	case w.handedOffState() == nil:
 		w.Instance = w.Instance.DeepCopy()
-		w.builder.handedOff(int(w.Now.Sub(noon) / time.Second))
+		w.handedOff(int(w.Now.Sub(noon) / time.Second))
 	case !w.handedOffState().Completed:
 		w.endState(false)
 		w.Instance.Status.NodeName = b
