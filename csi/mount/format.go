@@ -123,7 +123,7 @@ func (m *Mounter) Check(ctx context.Context, device, fstype string) error {
 	case code&fsckFailed != 0:
 		return fmt.Errorf("check the filesystem: %w", err)
 	case code&fsckUncorrected != 0:
-		return fmt.Errorf("%w: %w; run fsck on it by hand, for example from a pod with the claim as a Block volume's clone", ErrDamaged, err)
+		return fmt.Errorf("%w: %w; it needs fsck by hand, or a restore", ErrDamaged, err)
 	}
 	return nil // it was repaired
 }
