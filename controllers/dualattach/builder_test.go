@@ -173,31 +173,34 @@ func (x *builder) decided(seconds int) *builder {
 	return x
 }
 
-// store puts the conditions on the VMIM as the writer does: only those whose
-// status or reason differ are written, and the transition time moves with the
-// status only. It reports whether anything was written.
+// store puts the conditions on the VMIM as the writer does: nothing while status
+// and reason of all are there; else all of them, where a transition time moves
+// with the status only. It reports whether anything was written.
 func store(s *Snapshot, want []Condition) bool {
 	s.Migration = s.Migration.DeepCopy()
 	have := &s.Migration.Status.Conditions
 	written := false
 	for _, w := range want {
 		i := slices.IndexFunc(*have, func(h kubevirtv1.VirtualMachineInstanceMigrationCondition) bool { return h.Type == w.Type })
+		written = written || i < 0 || (*have)[i].Status != w.Status || (*have)[i].Reason != w.Reason
+	}
+	if !written {
+		return false
+	}
+	for _, w := range want {
+		i := slices.IndexFunc(*have, func(h kubevirtv1.VirtualMachineInstanceMigrationCondition) bool { return h.Type == w.Type })
 		element := kubevirtv1.VirtualMachineInstanceMigrationCondition{Type: w.Type, Status: w.Status, Reason: w.Reason, Message: w.Message,
 			LastTransitionTime: metav1.NewTime(s.Now.Truncate(time.Second))}
-		switch {
-		case i < 0:
+		if i < 0 {
 			*have = append(*have, element)
-		case (*have)[i].Status == w.Status && (*have)[i].Reason == w.Reason:
 			continue
-		default:
-			if (*have)[i].Status == w.Status {
-				element.LastTransitionTime = (*have)[i].LastTransitionTime
-			}
-			(*have)[i] = element
 		}
-		written = true
+		if (*have)[i].Status == w.Status {
+			element.LastTransitionTime = (*have)[i].LastTransitionTime
+		}
+		(*have)[i] = element
 	}
-	return written
+	return true
 }
 
 // mark is the part of a condition that is worth a write.
