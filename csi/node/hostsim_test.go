@@ -341,7 +341,7 @@ func (h *host) writeTable() {
 func (h *host) Open(name string) (fs.File, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	files := fstest.MapFS{}
+	files := fstest.MapFS{"module/nvme_tcp": &fstest.MapFile{Mode: fs.ModeDir}}
 	put := func(path, value string) { files[path] = &fstest.MapFile{Data: []byte(value + "\n")} }
 	dir := func(nqn string) string {
 		if h.subsystems[nqn] == "" {

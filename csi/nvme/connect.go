@@ -112,6 +112,7 @@ func (c *Connector) connectAll(ctx context.Context, run child.Runner, t Target, 
 	case <-ctx.Done():
 		return nil, fmt.Errorf("wait for other connections of this node: %w", ctx.Err())
 	}
+	unloaded := c.load(ctx, run)
 	for _, p := range portals {
 		_, err := run.Run(ctx, child.Command{Name: "nvme", Args: c.connectArgs(t, p), Timeout: commandTimeout})
 		switch {
@@ -119,10 +120,23 @@ func (c *Connector) connectAll(ctx context.Context, run child.Runner, t Target, 
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("connect to %s: %w", p, err)
 		default:
+			if unloaded != nil {
+				err = fmt.Errorf("%w (%w)", err, unloaded)
+			}
 			failed = append(failed, fmt.Errorf("connect to %s: %w", p, err))
 		}
 	}
 	return failed, nil
+}
+
+// load loads the kernel's NVMe/TCP. That it cannot be loaded is told only if it
+// turns out to be missed.
+func (c *Connector) load(ctx context.Context, run child.Runner) error {
+	if _, err := fs.Stat(c.sys, "module/nvme_tcp"); err == nil {
+		return nil
+	}
+	_, err := run.Run(ctx, child.Command{Name: "modprobe", Args: []string{"nvme-tcp"}, Timeout: commandTimeout})
+	return err
 }
 
 func (c *Connector) connectArgs(t Target, p Portal) []string {

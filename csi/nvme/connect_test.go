@@ -42,6 +42,15 @@ func (k *kernel) put(path, value string) {
 	k.sys["class/nvme-subsystem/nvme-subsys0/"+path] = &fstest.MapFile{Data: []byte(value)}
 }
 
+// clear takes everything away.
+func (k *kernel) clear() {
+	for path := range k.sys {
+		if strings.HasPrefix(path, "class/") {
+			delete(k.sys, path)
+		}
+	}
+}
+
 // controller and disk put one into the sysfs.
 func (k *kernel) controller(state string) {
 	k.put("subsysnqn", volumeNQN)
@@ -98,7 +107,7 @@ func target() Target {
 }
 
 func newKernel(on func(k *kernel, c child.Command) error) *kernel {
-	return &kernel{sys: fstest.MapFS{}, on: on}
+	return &kernel{sys: fstest.MapFS{"module/nvme_tcp": &fstest.MapFile{Mode: fs.ModeDir}}, on: on}
 }
 
 func connector(k *kernel, c clock.Clock) *Connector {
@@ -176,6 +185,22 @@ func TestDeviceNodeOfAnotherDevice(t *testing.T) {
 	}
 }
 
+// A kernel without NVMe/TCP gets it; that this fails is told with what fails for it.
+func TestConnectLoadsTheModule(t *testing.T) {
+	broken := &child.ExitError{Code: 1, Output: "Module nvme-tcp not found"}
+	k := newKernel(func(k *kernel, c child.Command) error {
+		if c.Name == "modprobe" {
+			return broken
+		}
+		return &child.ExitError{Code: 1, Output: "Failed to open /dev/nvme-fabrics"}
+	})
+	delete(k.sys, "module/nvme_tcp")
+	_, _, err := connector(k, &ticks{}).Connect(t.Context(), k, target())
+	if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), broken.Output) || len(k.ran) != 2 || k.ran[0] != "modprobe nvme-tcp" {
+		t.Errorf("got %v, ran %q", err, k.ran)
+	}
+}
+
 // Connections are made one at a time here, and one that waits gives up with its request.
 func TestParallelConnectsAreBounded(t *testing.T) {
 	k := newKernel(func(k *kernel, _ child.Command) error { return errors.New("not to be run") })
@@ -196,8 +221,8 @@ func TestDisconnect(t *testing.T) {
 		err   error
 		ran   int
 	}{
-		"succeeds":                      {ran: 1, state: StateLive, on: func(k *kernel, _ child.Command) error { clear(k.sys); return nil }},
-		"succeeds, says otherwise":      {ran: 1, state: StateLive, on: func(k *kernel, _ child.Command) error { clear(k.sys); return failed }},
+		"succeeds":                      {ran: 1, state: StateLive, on: func(k *kernel, _ child.Command) error { k.clear(); return nil }},
+		"succeeds, says otherwise":      {ran: 1, state: StateLive, on: func(k *kernel, _ child.Command) error { k.clear(); return failed }},
 		"fails":                         {ran: 1, state: StateLive, err: ErrStillConnected, on: func(*kernel, child.Command) error { return failed }},
 		"fails, says otherwise":         {ran: 1, state: StateLive, err: ErrStillConnected, on: func(*kernel, child.Command) error { return nil }},
 		"hangs":                         {ran: 1, state: StateConnecting, err: child.ErrDeadline, on: func(*kernel, child.Command) error { return child.ErrDeadline }},
