@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -150,4 +151,21 @@ func (a *Array) PowerOn(ctx context.Context, portFirst bool, between func() erro
 		}
 	}
 	return nil
+}
+
+// adopt puts a disk on the array as another plugin has made it: exported from
+// the beginning, without a ledger.
+func (b *Bed) adopt(ctx context.Context, a *Array, slot, nqn, file string, size int64) error {
+	if err := b.Do(ctx, nvmet.Request{Verb: nvmet.Create, File: file, Size: size}); err != nil {
+		return err
+	}
+	_, err := a.AddDisk(map[string]string{
+		"type": "file", "slot": slot, "file-path": "/" + file, "file-size": strconv.FormatInt(size, 10),
+		"nvme-tcp-export": "yes", "nvme-tcp-server-port": strconv.Itoa(ArrayPort), "nvme-tcp-server-nqn": nqn,
+	})
+	if err != nil {
+		return err
+	}
+	// Seeding tells the backend nothing.
+	return b.Do(ctx, nvmet.Request{Verb: nvmet.ExportOn, File: file, Slot: slot, NQN: nqn})
 }

@@ -121,7 +121,7 @@ func Missing() (string, error) {
 		lacks = append(lacks, "qemu-system-x86_64")
 	}
 	for _, name := range append([]string{"busybox"}, nodePrograms...) {
-		if guest.LookUp(name) != nil {
+		if _, err := guest.Find(name); err != nil {
 			lacks = append(lacks, name)
 		}
 	}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"git.srvlab.io/whiskey/rds-csi-operator/csi/nvme"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/dataplane/nvmet"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/dataplane/wire"
 )
@@ -15,24 +17,31 @@ import (
 // These tests prove the bed itself, with plain nvme-cli and without the plugin:
 // what two Linux hosts do with the exports of this target.
 
-// connect attaches an export with nvme-cli and waits for its disk.
-func (n *Node) connect(ctx context.Context, nqn string, more ...string) (string, error) {
-	args := append([]string{"nvme", "connect", "-t", "tcp", "-a", ArrayAddress, "-s", fmt.Sprint(ArrayPort), "-n", nqn,
-		"--hostnqn=nqn.2014-08.org.nvmexpress:uuid:00000000-0000-5000-8000-00000000" + hostID(n), "--hostid=00000000-0000-5000-8000-00000000" + hostID(n),
-		"--reconnect-delay=1", "--ctrl-loss-tmo=600", "--keep-alive-tmo=2", "--nr-io-queues=1"}, more...)
-	if _, err := n.Run(ctx, args...); err != nil {
+// connect attaches an export with nvme-cli, as a host of its own, and waits for
+// its disk.
+func (n *Node) connect(ctx context.Context, nqn string) (string, error) {
+	suffix := map[string]string{"node-a": "a", "node-b": "b"}[n.Name]
+	return n.connectAs(ctx, nqn, "00000000-0000-5000-8000-00000000000"+suffix)
+}
+
+// reconnect attaches an export in the plugin's name.
+func (n *Node) reconnect(ctx context.Context, nqn string) (string, error) {
+	return n.connectAs(ctx, nqn, nvme.HostOf(n.Name).ID)
+}
+
+func (n *Node) connectAs(ctx context.Context, nqn, host string) (string, error) {
+	_, err := n.Run(ctx, "nvme", "connect", "-t", "tcp", "-a", ArrayAddress, "-s", strconv.Itoa(ArrayPort), "-n", nqn,
+		"--hostnqn=nqn.2014-08.org.nvmexpress:uuid:"+host, "--hostid="+host,
+		"--reconnect-delay=1", "--ctrl-loss-tmo=600", "--keep-alive-tmo=2", "--nr-io-queues=1")
+	if err != nil {
 		return "", err
 	}
 	var device string
-	err := await(ctx, 10*time.Second, "the disk of "+nqn, func(ctx context.Context) (err error) {
+	err = await(ctx, 10*time.Second, "the disk of "+nqn, func(ctx context.Context) (err error) {
 		device, err = n.device(ctx, nqn)
 		return err
 	})
 	return device, err
-}
-
-func hostID(n *Node) string {
-	return map[string]string{"node-a": "000a", "node-b": "000b"}[n.Name]
 }
 
 // device finds the disk of an NQN, by nothing else.

@@ -43,6 +43,12 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer shared.Close()
+	if err := world.open(ctx, shared); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer world.close()
+	fmt.Printf("[%5.1fs] the plugin runs on both nodes\n", time.Since(started).Seconds())
 	return m.Run()
 }
 

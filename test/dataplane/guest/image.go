@@ -61,7 +61,7 @@ func (i Image) base(a *archive) error {
 // that works there works here; the applets of busybox fill the gaps at boot.
 func (i Image) programs(a *archive) error {
 	for _, name := range i.Programs {
-		at, err := lookUp(name)
+		at, err := Find(name)
 		if err != nil {
 			return err
 		}
@@ -90,8 +90,9 @@ func (i Image) files(a *archive) error {
 	return nil
 }
 
-// lookUp finds a program also where an ordinary user's PATH does not look.
-func lookUp(name string) (string, error) {
+// Find is where this machine has a program, and a guest with that program, too.
+// An ordinary user's PATH does not look everywhere.
+func Find(name string) (string, error) {
 	for _, folder := range []string{"/usr/sbin", "/sbin", "/usr/bin", "/bin"} {
 		at := path.Join(folder, name)
 		if info, err := os.Stat(at); err == nil && info.Mode().IsRegular() {
@@ -205,10 +206,4 @@ func (d dependencies) load(order []string, file string) []string {
 		order = d.load(order, need)
 	}
 	return append(order, file)
-}
-
-// LookUp says whether a program of that name could be copied into an image.
-func LookUp(name string) error {
-	_, err := lookUp(name)
-	return err
 }

@@ -1,0 +1,113 @@
+package dataplane
+
+import (
+	"context"
+	"net"
+	"slices"
+	"sync"
+
+	spec "github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/csi"
+	"git.srvlab.io/whiskey/rds-csi-operator/rds"
+)
+
+// Controller is the plugin's Controller service on an array, and the part of a
+// cluster that it asks: which nodes there are and which attachments.
+type Controller struct {
+	spec.ControllerClient
+	cluster *cluster
+	server  *grpc.Server
+	conn    *grpc.ClientConn
+}
+
+// OpenController serves the Controller service at a socket.
+func (b *Bed) OpenController(a *Array) (*Controller, error) {
+	c := &Controller{cluster: &cluster{attached: map[string][]string{}}}
+	for _, n := range b.Nodes {
+		c.cluster.nodes = append(c.cluster.nodes, n.Name)
+	}
+	service, err := csi.New(csi.Config{
+		DriverName: csi.DefaultDriverName, Version: "test", Cluster: c.cluster, Guard: csi.AllowSecond{},
+		Backends: []csi.Backend{{Name: "main", Array: a.Client, Addresses: []string{ArrayAddress}, Port: ArrayPort}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	metrics, err := csi.NewMetrics(prometheus.NewRegistry(), nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("unix", b.path("controller.sock"))
+	if err != nil {
+		return nil, err
+	}
+	ready := func() error { return nil }
+	c.server = grpc.NewServer(grpc.UnaryInterceptor(csi.Interceptor(logr.Discard(), metrics, ready)))
+	service.Register(c.server)
+	go func() { _ = c.server.Serve(listener) }()
+	c.conn, err = grpc.NewClient("unix://"+b.path("controller.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		c.server.Stop()
+		return nil, err
+	}
+	c.ControllerClient = spec.NewControllerClient(c.conn)
+	return c, nil
+}
+
+// Close ends the service.
+func (c *Controller) Close() {
+	_ = c.conn.Close()
+	c.server.Stop()
+}
+
+// cluster is a csi.Cluster with the attachments that a test has made.
+type cluster struct {
+	nodes []string
+
+	mu       sync.Mutex
+	attached map[string][]string // by handle
+}
+
+func (c *cluster) AttachedNodes(_ context.Context, handles ...string) ([]string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var nodes []string
+	for _, h := range handles {
+		nodes = append(nodes, c.attached[h]...)
+	}
+	return nodes, nil
+}
+
+func (c *cluster) NodeExists(_ context.Context, node string) (bool, error) {
+	return slices.Contains(c.nodes, node), nil
+}
+
+func (c *cluster) SingleNodePV(context.Context, ...string) (string, error) { return "", nil }
+
+func (c *cluster) NodeIDs(keys []string) []string {
+	ids := slices.Clone(keys)
+	for i, key := range ids {
+		for _, node := range c.nodes {
+			if rds.NodeKey(node) == key {
+				ids[i] = node
+			}
+		}
+	}
+	return ids
+}
+
+// attach says, as a VolumeAttachment does, whether a volume is attached to a node.
+func (c *cluster) attach(handle, node string, attached bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	others := slices.DeleteFunc(c.attached[handle], func(n string) bool { return n == node })
+	if attached {
+		others = append(others, node)
+	}
+	c.attached[handle] = others
+}
