@@ -2,6 +2,8 @@ package dualattach
 
 import (
 	"time"
+
+	kubevirtv1 "kubevirt.io/api/core/v1"
 )
 
 // Result is how a migration's storage side ended, empty while it has not.
@@ -49,6 +51,10 @@ func Decide(s Snapshot) Assessment {
 	}
 	if s.history() {
 		return Assessment{Stage: Undecided, Reported: true}
+	}
+	if s.Migration.Status.Phase == kubevirtv1.MigrationPhaseUnset && s.VanishedAt.IsZero() {
+		// KubeVirt has not accepted it yet; a write now would only cost it a conflict.
+		return Assessment{Stage: Undecided}
 	}
 	stage := StageOf(s.facts())
 	if stage == NotInvolved && recorded.started {

@@ -30,6 +30,8 @@ func TestResult(t *testing.T) {
 	}{
 		"under way": {"Nothing has ended.",
 			migration(), ends{AttachingTarget, "", false}},
+		"not accepted yet": {"A VMIM without a phase is KubeVirt's alone for now.",
+			func() *builder { x := migration(); x.Migration.Status.Phase = kubevirtv1.MigrationPhaseUnset; return x }(), ends{Undecided, "", false}},
 		"overdue": {"A passed deadline is the result, though the end is not known.",
 			migration().now(960), ends{AttachingTarget, Timeout, false}},
 		"overdue before, in time now": {"It stays the result.",

@@ -15,6 +15,11 @@ import (
 // shared is the stack of all tests that do not break it.
 var shared *stack.Stack
 
+var (
+	raceProduct = flag.Bool("race-product", false, "build the operator and the plugin with the race detector; they are slower then")
+	keep        = flag.Bool("keep", false, "keep the lab's folder with all logs")
+)
+
 func TestMain(m *testing.M) {
 	flag.Parse()
 	code, err := runTests(m)
@@ -28,8 +33,9 @@ func TestMain(m *testing.M) {
 func runTests(m *testing.M) (code int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
 	defer cancel()
-	shared, err = stack.Start(ctx, stack.Options{Race: true, Lab: lab.Options{
+	shared, err = stack.Start(ctx, stack.Options{Race: *raceProduct, Lab: lab.Options{
 		Nodes:    []string{"node-a", "node-b", "node-c"},
+		Keep:     *keep,
 		KubeVirt: lab.KubeVirtOptions{ParallelMigrations: 100, ParallelOutbound: 100},
 		Progress: func(format string, args ...any) { fmt.Printf("lab: "+format+"\n", args...) },
 	}})
@@ -43,7 +49,7 @@ func runTests(m *testing.M) (code int, err error) {
 // setUp gives a test a context, the shared stack and a namespace of its own.
 func setUp(t *testing.T) (context.Context, *stack.Stack, string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	t.Cleanup(cancel)
 	namespace := stack.NamespaceFor(t.Name())
 	if err := shared.CreateNamespace(ctx, namespace); err != nil {

@@ -28,7 +28,7 @@ func TestAMigrationThatSucceeds(t *testing.T) {
 	scraped.Want(t, report.MetricActive, nil, before.Value(report.MetricActive, nil)+1)
 	scraped.Want(t, report.MetricDualAttached, map[string]string{"namespace": ns, "persistentvolumeclaim": "vm"}, 1)
 
-	s.Release(vm)
+	release(ctx, t, s, vm, vmim)
 	waitCondition(ctx, t, s, vmim, dualattach.ConditionMigrated, "True", "Completed")
 	wantConditions(t, vmim, "False/SourceReleased", "True/Completed", "False/WithinDeadline")
 	wantEvents(ctx, t, s, ns, "vm", "MigrationStarted", "MigrationCompleted")
@@ -77,7 +77,7 @@ func TestAMigrationThatHangs(t *testing.T) {
 		}
 	}
 
-	s.Release(vm)
+	release(ctx, t, s, vm, vmim)
 	waitCondition(ctx, t, s, vmim, dualattach.ConditionMigrated, "True", "Completed")
 	wantConditions(t, vmim, "False/SourceReleased", "True/Completed", "False/Resolved")
 	s.WantMetric(ctx, t, report.MetricMigrations, map[string]string{"result": "timeout"}, before.Value(report.MetricMigrations, map[string]string{"result": "timeout"})+1)
@@ -98,6 +98,15 @@ func migrate(ctx context.Context, t *testing.T, s *stack.Stack, vm *lab.VMI, cou
 		t.Fatal(err)
 	}
 	return vmim
+}
+
+// release lets a migration go on that is held before Switch, once it is.
+func release(ctx context.Context, t *testing.T, s *stack.Stack, vm *lab.VMI, vmim *lab.VMIM) {
+	t.Helper()
+	if err := s.WaitStep(ctx, vmim, handler.Switch); err != nil {
+		t.Fatal(err)
+	}
+	s.Release(vm)
 }
 
 func conditionOf(m *lab.VMIM, of kubevirtv1.VirtualMachineInstanceMigrationConditionType) kubevirtv1.VirtualMachineInstanceMigrationCondition {

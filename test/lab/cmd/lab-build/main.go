@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/binaries" //nolint:depguard // a command of the lab, which ships nowhere
+	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/binaries"
 )
 
 func main() {
