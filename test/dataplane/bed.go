@@ -147,8 +147,12 @@ func (b *Bed) build(ctx context.Context, root string) error {
 func (b *Bed) path(name string) string { return filepath.Join(b.folder, name) }
 
 func (b *Bed) images(root string) error {
+	busybox, err := guest.Find("busybox")
+	if err != nil {
+		return err
+	}
 	array := guest.Image{
-		Kernel: kernelFolder(root), Busybox: "/bin/busybox", Modules: arrayModules,
+		Kernel: kernelFolder(root), Busybox: busybox, Modules: arrayModules,
 		Files: map[string]string{"/agent": b.path("agent")},
 	}
 	node := array

@@ -30,6 +30,7 @@ func run(m *testing.M) int {
 	}
 	if missing != "" {
 		unavailable = missing
+		fmt.Fprintln(os.Stderr, "the data plane is not tested:", missing)
 		return m.Run()
 	}
 	started := time.Now()

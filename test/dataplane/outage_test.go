@@ -206,3 +206,30 @@ func TestDeviceRenumbered(t *testing.T) {
 		v.remove()
 	}
 }
+
+// The same with a filesystem, whose node has dirty pages that nobody will ever
+// take: they are lost with the connection and never reach the next owner's filesystem.
+// Unstaging succeeds once the kernel has given the device up, after ctrl-loss-tmo.
+func TestFencedFilesystem(t *testing.T) {
+	s := begin(t)
+	s.create(rwoExt4, 64*mib)
+	s.volume.VolumeContext["ctrlLossTmo"] = "10"
+	s.attach(s.a)
+	s.fillFile(s.a, 2)
+	s.must(s.bed.Cut(s.a))
+	_, err := s.a.Shell(s.ctx, "dd if=/dev/zero of="+s.target()+"/file bs=1M count=2 conv=notrunc 2>&1")
+	s.must(err)
+	s.a.awaitGone(t, s.nqn(s.a))
+	s.unpublish(s.a)
+	s.attach(s.b)
+	sum := s.fillFile(s.b, 2)
+	s.must(s.bed.Mend(s.a))
+	s.must(s.tryHide(s.a))
+	s.must(await(s.ctx, time.Minute, "the old node to let go", func(context.Context) error { return s.tryUnstage(s.a) }))
+	if got := s.sumFile(s.b); got != sum {
+		t.Errorf("the file's sum is %s, and was %s", got, sum)
+	}
+	s.detach(s.b)
+	s.fsck(s.b, "e2fsck", "-fn")
+	s.remove()
+}

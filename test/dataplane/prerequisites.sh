@@ -4,7 +4,7 @@
 # Running it again is cheap: nothing is fetched that is already there.
 set -eu
 
-packages="qemu-system-x86 busybox-static cpio kmod nvme-cli e2fsprogs xfsprogs util-linux"
+packages="qemu-system-x86 busybox-static kmod nvme-cli e2fsprogs xfsprogs util-linux xz-utils"
 meta=linux-image-cloud-amd64
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
