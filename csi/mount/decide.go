@@ -13,12 +13,12 @@ const (
 )
 
 var (
-	// ErrNotBlank: the device holds something that is not a filesystem of ours, so
+	// ErrNotBlank means that the device holds something that is not a filesystem of ours, so
 	// it is not formatted.
 	ErrNotBlank = errors.New("not blank")
-	// ErrWrongType: another filesystem was asked for than can be had.
+	// ErrWrongType means that another filesystem was asked for than can be had.
 	ErrWrongType = errors.New("wrong filesystem type")
-	// ErrReadOnly: formatting was needed and must not be.
+	// ErrReadOnly means that formatting was needed and must not be.
 	ErrReadOnly = errors.New("read-only and not formatted")
 )
 

@@ -16,7 +16,7 @@ import (
 // executor lets mount-utils run programs as children with a deadline. It
 // remembers the last error, since mount-utils keeps only its text.
 type executor struct {
-	ctx     context.Context //nolint:containedctx // lives for one call of mount-utils, whose interface has none
+	ctx     context.Context // lives for one call of mount-utils, whose interface has none
 	run     child.Runner
 	timeout time.Duration
 	failed  error
@@ -39,7 +39,7 @@ func (e *executor) LookPath(file string) (string, error) { return file, nil }
 // command is the part of utilexec.Cmd that mount-utils uses here.
 type command struct {
 	*executor
-	ctx  context.Context //nolint:containedctx // as in os/exec
+	ctx  context.Context // as in os/exec
 	name string
 	args []string
 }

@@ -26,7 +26,7 @@ const (
 	block = 1 << 20
 )
 
-// ErrDamaged: the filesystem check found what it could not repair.
+// ErrDamaged means that the filesystem check found what it could not repair.
 var ErrDamaged = errors.New("filesystem damaged")
 
 // Content is what is on a device.

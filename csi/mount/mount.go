@@ -15,9 +15,9 @@ import (
 )
 
 var (
-	// ErrNotMounted: the mount did not come about, or is gone.
+	// ErrNotMounted means that the mount did not come about, or is gone.
 	ErrNotMounted = errors.New("not mounted")
-	// ErrStillMounted: unmounting did not take the mount away.
+	// ErrStillMounted means that unmounting did not take the mount away.
 	ErrStillMounted = errors.New("still mounted")
 )
 

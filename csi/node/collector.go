@@ -91,9 +91,9 @@ func (s *Server) report(ctx context.Context, known map[string]string) {
 	}
 	for volume, problems := range verdicts {
 		words := summary(problems)
-		switch {
-		case words == known[volume]:
-		case words == "":
+		switch words {
+		case known[volume]:
+		case "":
 			log.Info("a volume is well again", "volume", volume)
 		default:
 			log.Info("a staged volume is not well", "volume", volume, "health", words)

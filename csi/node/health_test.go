@@ -95,13 +95,13 @@ func TestJudge(t *testing.T) {
 func TestHealthAsksTheFilesystem(t *testing.T) {
 	b := newBench(t)
 	b.ok(b.stage())
-	b.host.statfs = func(string) (Usage, error) { return Usage{}, &fs.PathError{Op: "statfs", Path: "x", Err: syscall.EIO} }
+	b.statfs = func(string) (Usage, error) { return Usage{}, &fs.PathError{Op: "statfs", Path: "x", Err: syscall.EIO} }
 	if got := b.verdict(); !strings.Contains(got, "INACCESSIBLE "+reasonShutDown) {
 		t.Errorf("health is %q", got)
 	}
 	// One that hangs is asked once.
 	release, asked := make(chan struct{}), make(chan struct{}, 9)
-	b.host.statfs = func(string) (Usage, error) { asked <- struct{}{}; <-release; return Usage{}, nil }
+	b.statfs = func(string) (Usage, error) { asked <- struct{}{}; <-release; return Usage{}, nil }
 	ctx, cancel := context.WithCancel(t.Context())
 	var waiting sync.WaitGroup
 	waiting.Go(func() { _, _ = b.NodeGetVolumeHealth(ctx, &spec.NodeGetVolumeHealthRequest{VolumeId: b.handle}) })

@@ -44,6 +44,7 @@ type host struct {
 	after   func(c child.Command)       // a panic is kill -9
 	running map[string][]string         // children left behind, by tag
 	statfs  func(path string) (Usage, error)
+	onLook  func()          // called when sysfs is read while a filesystem lives elsewhere
 	missing map[string]bool // device nodes that are not made yet
 }
 
@@ -341,6 +342,9 @@ func (h *host) writeTable() {
 func (h *host) Open(name string) (fs.File, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.onLook != nil && len(h.other) > 0 {
+		h.onLook()
+	}
 	files := fstest.MapFS{"module/nvme_tcp": &fstest.MapFile{Mode: fs.ModeDir}}
 	put := func(path, value string) { files[path] = &fstest.MapFile{Data: []byte(value + "\n")} }
 	dir := func(nqn string) string {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"syscall"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/csi/mount"
 	"git.srvlab.io/whiskey/rds-csi-operator/csi/nvme"
@@ -39,7 +40,7 @@ func (s *Server) look() (sight, error) {
 		switch {
 		case err == nil:
 			now.nodes[e.Point] = number
-		case errors.Is(err, errNoNode), errors.Is(err, fs.ErrNotExist): // covered, or just gone
+		case errors.Is(err, errNoNode), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR): // covered, or just gone
 		default:
 			return now, fmt.Errorf("look at the device node at %s: %w", e.Point, err)
 		}

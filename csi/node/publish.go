@@ -80,7 +80,7 @@ func (p showing) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	source := p.staging.path
+	source := p.path
 	if p.block {
 		source = d.Path()
 	}
@@ -109,8 +109,8 @@ func (p showing) staged(r record, now sight) (record, error) {
 	switch {
 	case r.Block != p.block:
 		return r, fmt.Errorf("%w: it is staged as %s", errIncompatible, r.mode())
-	case !r.Block && r.Staging != p.staging.path:
-		return r, fmt.Errorf("%w at %s, but at %s", errNotStaged, p.staging.path, r.Staging)
+	case !r.Block && r.Staging != p.path:
+		return r, fmt.Errorf("%w at %s, but at %s", errNotStaged, p.path, r.Staging)
 	case r.ReadOnly && !r.Block && !p.ReadOnly && !p.readOnly:
 		return r, fmt.Errorf("%w: it is staged read-only", errIncompatible)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	spec "github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/go-logr/logr"
@@ -86,7 +87,7 @@ func unstageable(v volume, r record, path string, now sight) error {
 // alone; one that is in use, or that cannot be cut, is an error: an unstaging that
 // succeeds tells the array that this host writes no more.
 func (s *Server) release(ctx context.Context, v volume) error {
-	now, err := s.look()
+	now, err := s.settled(ctx, v)
 	if err != nil {
 		return err
 	}
@@ -110,4 +111,41 @@ func (s *Server) release(ctx context.Context, v volume) error {
 		log.Info("disconnected", "nqn", subsystem.NQN)
 	}
 	return nil
+}
+
+const (
+	settleTime     = 5 * time.Second
+	settleInterval = 200 * time.Millisecond
+)
+
+// settled looks at the node when the volume's filesystem is gone: the last mount
+// may be that of a container which ends just now.
+func (s *Server) settled(ctx context.Context, v volume) (sight, error) {
+	end := s.config.Clock.After(settleTime)
+	for {
+		now, err := s.look()
+		if err != nil || !now.lingers(v) {
+			return now, err
+		}
+		select {
+		case <-s.config.Clock.After(settleInterval):
+		case <-end:
+			return now, nil
+		case <-ctx.Done():
+			return now, ctx.Err()
+		}
+	}
+}
+
+// lingers reports whether a filesystem of the volume lives that is mounted nowhere
+// here.
+func (now sight) lingers(v volume) bool {
+	for _, s := range nvme.BySlot(now.subsystems, v.slot) {
+		for _, n := range s.Namespaces {
+			if now.filesystems[n.Name] != "" && len(now.places(n.Dev, "")) == 0 {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -16,11 +16,11 @@ import (
 )
 
 var (
-	// ErrUnreachable: no connection to the target came about.
+	// ErrUnreachable means that no connection to the target came about.
 	ErrUnreachable = errors.New("no connection to the array")
-	// ErrStillConnected: a connection could not be cut.
+	// ErrStillConnected means that a connection could not be cut.
 	ErrStillConnected = errors.New("still connected")
-	// ErrNotGrown: the device has not got the size that the array gave it.
+	// ErrNotGrown means that the device has not got the size that the array gave it.
 	ErrNotGrown = errors.New("the new size is not seen")
 )
 

@@ -9,16 +9,16 @@ import (
 )
 
 var (
-	// ErrNoDevice: no block device of the volume is here.
+	// ErrNoDevice means that no block device of the volume is here.
 	ErrNoDevice = errors.New("no block device")
-	// ErrAmbiguous: several devices answer the description, and guessing is how
+	// ErrAmbiguous means that several devices answer the description, and guessing is how
 	// data is lost.
 	ErrAmbiguous = errors.New("more than one device")
-	// ErrTooSmall: the device is smaller than the volume.
+	// ErrTooSmall means that the device is smaller than the volume.
 	ErrTooSmall = errors.New("device smaller than the volume")
-	// ErrInUse: something on this host uses the device.
+	// ErrInUse means that something on this host uses the device.
 	ErrInUse = errors.New("device in use on this node")
-	// ErrForeign: not a connection that this driver may touch.
+	// ErrForeign means that it is not a connection that this driver may touch.
 	ErrForeign = errors.New("not a connection of this driver")
 )
 

@@ -19,7 +19,7 @@ func tree(t *testing.T, file string) fstest.MapFS {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close() //nolint:errcheck // it was only read
+	defer f.Close()
 	sys := fstest.MapFS{}
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		line := lines.Text()

@@ -14,9 +14,9 @@ import (
 )
 
 var (
-	// ErrDeadline: the program did not end in time. It may still be running.
+	// ErrDeadline means that the program did not end in time. It may still be running.
 	ErrDeadline = errors.New("did not end in time")
-	// ErrNotFound: the program is not installed.
+	// ErrNotFound means that the program is not installed.
 	ErrNotFound = errors.New("program not found")
 )
 
@@ -142,15 +142,19 @@ func (c Command) limit() int {
 // channel tells the end once, or ErrDeadline if killing it did not help.
 func (r runner) watch(cmd *exec.Cmd, c Command) <-chan error {
 	r.list(c.String())
-	ended, done := make(chan error, 1), make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
+	ended, done := make(chan error, 1), make(chan struct{})
+	var waited error
+	go func() {
+		defer close(done)
+		waited = cmd.Wait()
+	}()
 	go func() {
 		defer r.unlist(c.String())
 		deadline := time.NewTimer(c.Timeout)
 		defer deadline.Stop()
 		select {
-		case err := <-done:
-			ended <- err
+		case <-done:
+			ended <- waited
 			return
 		case <-deadline.C:
 		}
