@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -75,12 +76,7 @@ func (m *Mounter) zero(ctx context.Context, device string, at, length int64) (bo
 	if int64(len(out)) != length {
 		return false, fmt.Errorf("read %d of %d bytes", len(out), length)
 	}
-	for _, b := range out {
-		if b != 0 {
-			return false, nil
-		}
-	}
-	return true, nil
+	return bytes.Count(out, []byte{0}) == len(out), nil
 }
 
 // Format makes a filesystem. The caller has asked Decide. A blank device has
