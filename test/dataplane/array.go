@@ -55,7 +55,7 @@ func (a *Array) open() error {
 	if err := a.AddDirectory(basePath); err != nil {
 		return err
 	}
-	if err := a.Server.Start(""); err != nil {
+	if err := a.Start(""); err != nil {
 		return err
 	}
 	key, err := writeKey(a.bed.path("key"))

@@ -194,13 +194,13 @@ func (n *Node) awaitGone(t *testing.T, nqn string) {
 	t.Helper()
 	err := await(t.Context(), 30*time.Second, n.Name+" to notice", func(ctx context.Context) error {
 		states, err := n.states(ctx, nqn)
-		if err == nil && !strings.Contains(states, "live") {
-			return nil
+		if err != nil || !strings.Contains(states, "live") {
+			return err
 		}
 		if _, gone := n.device(ctx, nqn); gone != nil {
 			return nil
 		}
-		return fmt.Errorf("its connections are %q (%v)", states, err)
+		return fmt.Errorf("its connections are %q", states)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -219,8 +219,11 @@ func (n *Node) awaitReadable(t *testing.T, nqn string, writer uint64, blocks int
 	t.Helper()
 	err := await(t.Context(), 30*time.Second, n.Name+" to read "+nqn, func(ctx context.Context) error {
 		states, err := n.states(ctx, nqn)
-		if err != nil || !strings.Contains(states, "live") {
-			return fmt.Errorf("its connections are %q (%v)", states, err)
+		if err != nil {
+			return err
+		}
+		if !strings.Contains(states, "live") {
+			return fmt.Errorf("its connections are %q", states)
 		}
 		device, err := n.device(ctx, nqn)
 		if err != nil {

@@ -162,6 +162,7 @@ func (g *Guest) Dial(ctx context.Context, network, address string) (net.Conn, er
 		conn.Close()
 		return nil, fmt.Errorf("%s: %w", g.Name, err)
 	}
+	defer response.Body.Close() // of a refusal; what was switched to another protocol has none
 	if response.StatusCode != http.StatusSwitchingProtocols {
 		text, _ := io.ReadAll(response.Body)
 		conn.Close()
