@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/types"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 	kubevirtv1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -48,7 +49,7 @@ func TestLatencyAndWrites(t *testing.T) {
 
 	all, groupCtx := errgroup.WithContext(ctx)
 	for i := range latencyVMs {
-		all.Go(func() error { return migrateManyTimes(groupCtx, s, ns, fmt.Sprintf("vm-%02d", i)) })
+		all.Go(func() error { return migrateManyTimes(groupCtx, s, seen, ns, fmt.Sprintf("vm-%02d", i)) })
 	}
 	if err := all.Wait(); err != nil {
 		t.Fatal(err)
@@ -71,23 +72,23 @@ func TestLatencyAndWrites(t *testing.T) {
 }
 
 // migrateManyTimes migrates one VM again and again, each time after the storage
-// side of the last migration is over.
-func migrateManyTimes(ctx context.Context, s *stack.Stack, ns, name string) error {
+// side of the last migration is over. It waits for the watch: polling would be the
+// heaviest load of all.
+func migrateManyTimes(ctx context.Context, s *stack.Stack, seen *stopwatch, ns, name string) error {
 	vm, err := s.StartVM(ctx, ns, name)
 	if err != nil {
 		return err
 	}
-	for range latencyRounds {
-		vmim, err := s.Migrate(ctx, vm, lab.Following(handler.Succeed().Taking(handler.Switch, time.Second)))
+	course := handler.Succeed().Taking(handler.Switch, time.Second)
+	for round := range latencyRounds {
+		vmim, err := s.Migrate(ctx, vm, lab.Following(course), lab.Named(fmt.Sprintf("%s-%d", name, round)))
 		if err != nil {
 			return err
 		}
-		err = s.WaitFor(ctx, "migration "+vmim.Name+" to be reported", func(ctx context.Context) (bool, error) {
-			err := s.Client.Get(ctx, client.ObjectKeyFromObject(vmim), vmim)
-			return dualattach.Reported(vmim), err
-		})
-		if err != nil {
-			return fmt.Errorf("%w; its conditions are %v", err, summary(vmim))
+		select {
+		case <-seen.reported(vmim.UID):
+		case <-ctx.Done():
+			return fmt.Errorf("migration %s was not reported: %w", vmim.Name, ctx.Err())
 		}
 	}
 	return nil
@@ -100,17 +101,44 @@ type measure struct {
 	at        time.Time
 }
 
-// stopwatch notes when a watching client saw what.
+// stopwatch notes when a watching client saw what. The two watches may deliver in
+// either order, so it is put together at the end.
 type stopwatch struct {
 	mu       sync.Mutex
-	attached map[string]time.Time // by PV and node
-	taken    []measure
-	counted  map[string]bool // VMIMs
-	volumes  map[string]string
+	attached map[types.UID]attachment
+	seen     map[types.UID]*sighting
+	ended    map[types.UID]chan struct{}
+	volumes  map[string]string // by claim
+}
+
+type attachment struct {
+	pv string
+	at time.Time
+}
+
+// sighting is one VMIM: when it was first seen, and when with the condition.
+type sighting struct {
+	name, claim string
+	first, dual time.Time
+	over        bool
 }
 
 func newStopwatch() *stopwatch {
-	return &stopwatch{attached: map[string]time.Time{}, counted: map[string]bool{}, volumes: map[string]string{}}
+	return &stopwatch{attached: map[types.UID]attachment{}, seen: map[types.UID]*sighting{}, ended: map[types.UID]chan struct{}{}, volumes: map[string]string{}}
+}
+
+// reported is closed when the ending of a migration is on the VMIM.
+func (w *stopwatch) reported(uid types.UID) <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.end(uid)
+}
+
+func (w *stopwatch) end(uid types.UID) chan struct{} {
+	if w.ended[uid] == nil {
+		w.ended[uid] = make(chan struct{})
+	}
+	return w.ended[uid]
 }
 
 // watch begins to watch attachments and VMIMs until ctx ends.
@@ -141,33 +169,50 @@ func (w *stopwatch) watch(ctx context.Context, t *testing.T, s *stack.Stack, ns 
 
 func (w *stopwatch) sawAttachment(o client.Object) {
 	va := o.(*storagev1.VolumeAttachment)
-	key := *va.Spec.Source.PersistentVolumeName
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if _, known := w.attached[string(va.UID)]; va.Status.Attached && !known {
-		w.attached[string(va.UID)] = time.Now()
-		w.attached[key] = time.Now() // the newest of the volume: the target's
+	if _, known := w.attached[va.UID]; va.Status.Attached && !known {
+		w.attached[va.UID] = attachment{*va.Spec.Source.PersistentVolumeName, time.Now()}
 	}
 }
 
 func (w *stopwatch) sawMigration(o client.Object) {
 	m := o.(*kubevirtv1.VirtualMachineInstanceMigration)
-	c := conditionOf(m, dualattach.ConditionDualAttached)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if c.Status != corev1.ConditionTrue || w.counted[string(m.UID)] {
-		return
+	s := w.seen[m.UID]
+	if s == nil {
+		s = &sighting{name: m.Name, claim: m.Spec.VMIName, first: time.Now()}
+		w.seen[m.UID] = s
 	}
-	w.counted[string(m.UID)] = true
-	if at, ok := w.attached[w.volumes[m.Spec.VMIName]]; ok {
-		w.taken = append(w.taken, measure{max(0, time.Since(at)), m.Name, at})
+	if s.dual.IsZero() && conditionOf(m, dualattach.ConditionDualAttached).Status == corev1.ConditionTrue {
+		s.dual = time.Now()
+	}
+	if dualattach.Reported(m) && !s.over {
+		s.over = true
+		close(w.end(m.UID))
 	}
 }
 
+// latencies are those of all migrations that were dual attached. The attachment of
+// a migration is the first of its volume since the VMIM was seen; the last VM's start
+// came before that.
 func (w *stopwatch) latencies() []measure {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.Clone(w.taken)
+	var taken []measure
+	for _, s := range w.seen {
+		var at time.Time
+		for _, a := range w.attached {
+			if a.pv == w.volumes[s.claim] && a.at.After(s.first) && (at.IsZero() || a.at.Before(at)) {
+				at = a.at
+			}
+		}
+		if !at.IsZero() && !s.dual.IsZero() {
+			taken = append(taken, measure{max(0, s.dual.Sub(at)), s.name, at})
+		}
+	}
+	return taken
 }
 
 // checkWrites looks at every write of ours on a VMIM, in order.

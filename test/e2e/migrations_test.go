@@ -24,9 +24,8 @@ func TestAMigrationThatSucceeds(t *testing.T) {
 	before := s.MustScrape(ctx, t)
 	vmim := migrate(ctx, t, s, vm, handler.HoldingAt(handler.Switch))
 	waitCondition(ctx, t, s, vmim, dualattach.ConditionDualAttached, "True", dualattach.ReasonLiveMigration)
-	scraped := s.MustScrape(ctx, t)
-	scraped.Want(t, report.MetricActive, nil, before.Value(report.MetricActive, nil)+1)
-	scraped.Want(t, report.MetricDualAttached, map[string]string{"namespace": ns, "persistentvolumeclaim": "vm"}, 1)
+	s.WantMetric(ctx, t, report.MetricActive, nil, before.Value(report.MetricActive, nil)+1)
+	s.WantMetric(ctx, t, report.MetricDualAttached, map[string]string{"namespace": ns, "persistentvolumeclaim": "vm"}, 1)
 
 	release(ctx, t, s, vm, vmim)
 	waitCondition(ctx, t, s, vmim, dualattach.ConditionMigrated, "True", "Completed")

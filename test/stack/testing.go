@@ -93,14 +93,6 @@ func (all Series) Value(name string, labels map[string]string) float64 {
 	return value
 }
 
-// Want fails the test unless the series has the value.
-func (all Series) Want(t testing.TB, name string, labels map[string]string, want float64) {
-	t.Helper()
-	if got, ok := all.Find(name, labels); !ok || got != want {
-		t.Errorf("%s%v is %v (present: %v), want %v", name, labels, got, ok, want)
-	}
-}
-
 // WantMetric waits until a series has a value: counters follow the conditions.
 func (s *Stack) WantMetric(ctx context.Context, t testing.TB, name string, labels map[string]string, want float64) {
 	t.Helper()
