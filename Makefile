@@ -40,6 +40,11 @@ test-unit: ## Run the tests that start no control plane, with the race detector
 test-lab: lab-binaries ## Run the tests against real control planes
 	go test -race -timeout 20m -p 1 $(LAB)
 
+.PHONY: test-dataplane
+test-dataplane: ## Run the tests over real NVMe/TCP in three QEMU guests (installs Debian packages)
+	test/dataplane/prerequisites.sh
+	go test ./test/dataplane -v -count=1 -timeout 20m
+
 .PHONY: lab-binaries
 lab-binaries: ## Build etcd, Kubernetes, csi-attacher and KubeVirt for the lab, where missing
 	@go run ./test/lab/cmd/lab-build

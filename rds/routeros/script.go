@@ -70,8 +70,8 @@ func (s *script) fill(statements []string, room int) []string {
 
 // guarded runs statements if all conditions hold. The array is marked as changed
 // when the first is over: one that fails changes nothing, and says why.
-func (s *script) guarded(conditions []string, first string, rest ...string) *script {
-	return s.add(when(conditions, append([]string{first, s.mark(markChanged)}, rest...)...))
+func (s *script) guarded(conditions []string, first string, rest ...string) {
+	s.add(when(conditions, append([]string{first, s.mark(markChanged)}, rest...)...))
 }
 
 func when(conditions []string, statements ...string) string {

@@ -63,7 +63,8 @@ func (a *Array) decided(ctx context.Context, op string, v rds.Volume, decide rds
 	if err != nil {
 		return write{}, false, err // the caller's own error, as it is
 	}
-	if change.Empty() && !(a.isUncertain(v.Slot) && v.Ledger.Known) {
+	fence := a.isUncertain(v.Slot) && v.Ledger.Known
+	if change.Empty() && !fence {
 		return write{}, false, nil
 	}
 	if w, err = plan(v, change, &a.cfg); err != nil {

@@ -108,7 +108,7 @@ func (x *session) exec(command string) {
 		}
 		return
 	}
-	x.answer(rec, fault, out)
+	x.answer(fault, out)
 }
 
 // before applies the faults that come before the script runs; false means
@@ -253,7 +253,7 @@ func (x *session) atStep(ctx context.Context, in *Injection, index int) error {
 }
 
 // answer applies the faults that come after the script has run.
-func (x *session) answer(rec *record, in *Injection, out string) {
+func (x *session) answer(in *Injection, out string) {
 	switch in.Fault.Kind {
 	case CutBeforeAnswer:
 		x.conn.cut()

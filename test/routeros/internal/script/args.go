@@ -33,7 +33,7 @@ func (a *argParser) one(t token) (done bool, err error) {
 			return false, a.fail(t.pos, "bad parameter "+t.text)
 		}
 		a.pos = t.end + 1
-		return a.given(name, t)
+		return a.given(name)
 	case t.kind == kOp && t.text == "!":
 		return false, a.unset(t)
 	case t.kind == kWord && a.wordEnds(t):
@@ -72,7 +72,7 @@ func (a *argParser) bare(name string, t token) (bool, error) {
 	return false, a.fail(t.pos, "missing value for "+name)
 }
 
-func (a *argParser) given(name string, t token) (bool, error) {
+func (a *argParser) given(name string) (bool, error) {
 	kind := a.c.Spec.Args[name]
 	if kind == ArgWhere {
 		return true, a.where()
