@@ -28,11 +28,13 @@ type Array struct {
 // memory is what the array said last. Nothing in it is believed without the
 // array's word: it saves the round trip that would read before writing.
 type memory struct {
-	verified bool // the version was checked on this connection
-	pool     pool // zero until first seen
-	rows     map[string]remembered
-	sequence uint64           // counts what was learned, so that an older answer replaces no newer one
-	promised map[string]int64 // bytes that creations and expansions under way will take
+	verified  bool // the version was checked on this connection
+	pool      pool // zero until first seen
+	rows      map[string]remembered
+	sequence  uint64 // counts what was learned, so that an older answer replaces no newer one
+	poolAsked uint64 // the sequence when the pool was asked for
+	kept      []keptPromise
+	promised  map[string]int64 // bytes that creations and expansions under way will take
 	// uncertain are the slots with a command whose outcome is unknown: it may
 	// still be running, so the next change must make its comparison fail.
 	uncertain map[string]bool

@@ -3,6 +3,7 @@ package routeros
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/rds"
 )
@@ -68,6 +69,30 @@ func (a *Array) taken(slot string, bytes int64) func(bool) {
 		delete(a.promised, slot)
 		if done {
 			a.pool.Allocated += bytes
+			a.pool.Free -= bytes
+			a.sequence++
+			a.kept = append(a.kept, keptPromise{a.sequence, bytes})
 		}
 	}
+}
+
+// keptPromise is space that was taken when the sequence stood at a number. A view
+// that was asked for before may not show it yet.
+type keptPromise struct {
+	taken uint64
+	bytes int64
+}
+
+// learnPool remembers the pool of a view, unless a later question was answered
+// already, and less what was taken since the question. It is called with mu held.
+func (a *Array) learnPool(p pool, asked uint64) {
+	if a.pool.slot != "" && asked < a.poolAsked {
+		return
+	}
+	a.kept = slices.DeleteFunc(a.kept, func(k keptPromise) bool { return k.taken <= asked })
+	for _, k := range a.kept {
+		p.Allocated += k.bytes
+		p.Free -= k.bytes
+	}
+	a.pool, a.poolAsked = p, asked
 }

@@ -68,7 +68,7 @@ func (a *Array) verify(value json.RawMessage) (string, error) {
 func (a *Array) learn(p pool, volumes map[string]rds.Volume, asked uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.pool = p
+	a.learnPool(p, asked)
 	for slot, known := range a.rows {
 		if _, there := volumes[slot]; !there && known.learned <= asked {
 			delete(a.rows, slot)
