@@ -20,6 +20,7 @@ import (
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/gather"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/migration"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/report"
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/vmicondition"
 )
 
 // kubevirtPoll is how often a cluster without KubeVirt is asked whether it has it by now.
@@ -76,7 +77,10 @@ func (k *kubevirtStarter) addControllers(ctx context.Context) error {
 	g := &gather.Gatherer{Client: k.mgr.GetClient(), Driver: k.options.DriverName, Views: k.arrays.views}
 	// The first reconcile runs when this process leads.
 	since := sync.OnceValue(time.Now)
-	r := migration.New(g, k.mgr.GetClient(), k.options.Limits, clock.RealClock{}, since)
+	instances := newInstanceWriter(k.mgr.GetAPIReader(), func(namespace string) (migration.InstanceWriter, error) {
+		return vmicondition.NewWriter(k.mgr.GetConfig(), namespace, clock.RealClock{})
+	})
+	r := migration.New(g, k.mgr.GetClient(), instances, k.options.Limits, clock.RealClock{}, since)
 	if err := r.SetupWithManager(k.mgr, k.arrays.observed); err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ type history struct {
 	settled   int // passed deadlines resolved
 	ceased    int // releases during which the sharing turned
 	made      map[eventKey]Event
+	spoken    int // writes on the VMI
 }
 
 // TestRandomHistories checks what must hold in every migration, whatever happens.
@@ -86,6 +87,7 @@ func (h *history) decide(t *rapid.T, w *world) {
 	}
 	h.checkEvents(t, w, now)
 	h.checkWrites(t, w, now)
+	h.checkInstance(t, w, now)
 	h.last, h.sharing = now, w.sourceHolds()
 	h.final = h.final || now.Stage.Final()
 }
@@ -231,6 +233,30 @@ func (h *history) checkWrites(t *rapid.T, w *world, now Assessment) {
 	h.writes++
 	if !entered && !passed && !settled && !ceased {
 		t.Fatalf("a write for nothing in %s (-before +after):\n%s", now.Stage, cmp.Diff(before, after))
+	}
+}
+
+// checkInstance: a VMI that can be written on says exactly what the VMIM says of
+// deadlines, and is written on for a passed deadline and its resolution only.
+func (h *history) checkInstance(t *rapid.T, w *world, now Assessment) {
+	var under []Assessment
+	if !now.Reported {
+		under = append(under, now)
+	}
+	say := DecideInstance(w.Instance, under)
+	if say == nil {
+		return
+	}
+	if h.spoken++; h.spoken > h.passed+h.settled {
+		t.Fatalf("%d writes on the VMI for %d deadlines and %d resolutions; the last is %+v", h.spoken, h.passed, h.settled, *say)
+	}
+	if told := marksOf(now.Conditions).TimedOut; told != (mark{say.Status, say.Reason}) {
+		t.Fatalf("the VMI is to say %+v, the VMIM says %v", *say, told)
+	}
+	w.Instance = w.Instance.DeepCopy()
+	storeInstance(w.Instance, say)
+	if again := DecideInstance(w.Instance, under); again != nil {
+		t.Fatalf("the VMI says it and is to say it again: %+v", *again)
 	}
 }
 

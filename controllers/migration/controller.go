@@ -24,7 +24,8 @@ import (
 // usually brings the change sooner.
 const staleRetry = 50 * time.Millisecond
 
-// Writer is what the reconciler writes with: events and VMIM status.
+// Writer is what the reconciler writes with: events and VMIM status. What the VMI
+// says is an InstanceWriter's.
 type Writer interface {
 	client.Writer
 	client.StatusClient
@@ -32,33 +33,35 @@ type Writer interface {
 
 // Reconciler follows the migrations of one VMI at a time.
 type Reconciler struct {
-	gather  *gather.Gatherer
-	writer  Writer
-	limits  dualattach.Limits
-	clock   clock.PassiveClock
-	since   func() time.Time
-	table   *table
-	metrics *metrics
+	gather    *gather.Gatherer
+	writer    Writer
+	instances InstanceWriter
+	limits    dualattach.Limits
+	clock     clock.PassiveClock
+	since     func() time.Time
+	table     *table
+	metrics   *metrics
 }
 
 // New makes a reconciler. since tells when this process began to lead: what was
 // over by then and bears no mark of ours is history.
-func New(g *gather.Gatherer, w Writer, limits dualattach.Limits, c clock.PassiveClock, since func() time.Time) *Reconciler {
+func New(g *gather.Gatherer, w Writer, instances InstanceWriter, limits dualattach.Limits, c clock.PassiveClock, since func() time.Time) *Reconciler {
 	t := newTable()
-	return &Reconciler{gather: g, writer: w, limits: limits, clock: c, since: since, table: t, metrics: newMetrics(t)}
+	return &Reconciler{gather: g, writer: w, instances: instances, limits: limits, clock: c, since: since, table: t, metrics: newMetrics(t)}
 }
 
 // Collector gives the domain's metrics.
 func (r *Reconciler) Collector() prometheus.Collector { return r.metrics }
 
 // Reconcile gathers, decides and acts for every migration of a VMI that is not
-// reported yet, and comes back when time alone changes the answer.
+// reported yet, then lets the VMI say what they mean for it, and comes back when time alone changes the answer.
 func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	in, err := r.gather.Instance(ctx, req.NamespacedName)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
 	var next time.Time
+	var assessments []dualattach.Assessment
 	for _, e := range r.table.track(in, r.clock.Now()) {
 		s, err := r.snapshot(ctx, in, e)
 		if err != nil {
@@ -73,14 +76,26 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		case err != nil:
 			return reconcile.Result{}, err
 		}
-		if !a.NextAt.IsZero() && (next.IsZero() || a.NextAt.Before(next)) {
-			next = a.NextAt
-		}
+		next = sooner(next, a.NextAt)
+		assessments = append(assessments, a)
 	}
+	again, err := r.speak(ctx, in, assessments)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	next = sooner(next, again)
 	if next.IsZero() {
 		return reconcile.Result{}, nil
 	}
 	return reconcile.Result{RequeueAfter: max(time.Millisecond, next.Sub(r.clock.Now()))}, nil
+}
+
+// sooner is the earlier of two times, zero being never.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
+		return b
+	}
+	return a
 }
 
 // snapshot gathers on a copy, as the watches read the entry meanwhile.

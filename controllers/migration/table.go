@@ -34,10 +34,11 @@ type entry struct {
 type table struct {
 	mu      sync.Mutex
 	entries map[types.NamespacedName]map[types.UID]*entry
+	said    map[types.NamespacedName]said // what VMIs were made to say
 }
 
 func newTable() *table {
-	return &table{entries: map[types.NamespacedName]map[types.UID]*entry{}}
+	return &table{entries: map[types.NamespacedName]map[types.UID]*entry{}, said: map[types.NamespacedName]said{}}
 }
 
 // track updates the table from the VMI's migrations as they are now and returns

@@ -47,11 +47,15 @@ func TestAMigrationThatIsRolledBack(t *testing.T) {
 }
 
 // TestAMigrationThatHangs: at the deadline, within a second and with nothing else
-// going on, the hang is on the VMIM, the claim, the VMI and in the metrics; and it
-// is resolved when the migration ends after all.
+// going on, the hang is on the VMIM, the claim, the VMI and in the metrics; the
+// VMI's condition survives KubeVirt's own writes; and all is resolved when the migration ends after all.
 func TestAMigrationThatHangs(t *testing.T) {
 	ctx, s, ns := setUp(t)
 	const limit = 6 * time.Second
+	mark, err := s.MarkAudit()
+	if err != nil {
+		t.Fatal(err)
+	}
 	vm := s.MustStartVM(ctx, t, ns, "vm", limitedTo(limit))
 	before := s.MustScrape(ctx, t)
 	vmim := migrate(ctx, t, s, vm, handler.HoldingAt(handler.Switch))
@@ -76,9 +80,14 @@ func TestAMigrationThatHangs(t *testing.T) {
 		}
 	}
 
+	version := waitInstance(ctx, t, s, vm, "True/DualAttached", message)
+
 	release(ctx, t, s, vm, vmim)
 	waitCondition(ctx, t, s, vmim, dualattach.ConditionMigrated, "True", "Completed")
 	wantConditions(t, vmim, "False/SourceReleased", "True/Completed", "False/Resolved")
+	waitInstance(ctx, t, s, vm, "False/Resolved", "")
+	s.WantMetric(ctx, t, report.MetricInstanceWrites, stored, before.Value(report.MetricInstanceWrites, stored)+2)
+	wantKeptByKubeVirt(t, s, mark, vm, version)
 	s.WantMetric(ctx, t, report.MetricMigrations, map[string]string{"result": "timeout"}, before.Value(report.MetricMigrations, map[string]string{"result": "timeout"})+1)
 	s.WantMetric(ctx, t, report.MetricMigrations, map[string]string{"result": "success"}, before.Value(report.MetricMigrations, map[string]string{"result": "success"}))
 }

@@ -11,6 +11,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/routeros"
@@ -26,6 +29,9 @@ const (
 
 	operatorAccount = "rds-csi-operator"
 	pluginAccount   = "rds-csi-controller"
+
+	// vmiConditionBinding is the ClusterRoleBinding of config/rbac/vmi-condition.
+	vmiConditionBinding = "rds-csi-operator-vmi-condition"
 )
 
 // Options say what to run. The zero value is one array, one plugin, one operator.
@@ -39,6 +45,9 @@ type Options struct {
 	OperatorArgs, PluginArgs []string
 	// WithoutOperator leaves the operator out; StartOperator can add it later.
 	WithoutOperator bool
+	// WithoutVMICondition leaves config/rbac/vmi-condition out, as does a lab without
+	// KubeVirt; GrantVMICondition can add it later.
+	WithoutVMICondition bool
 }
 
 // Stack is the product at work on a lab.
@@ -50,6 +59,7 @@ type Stack struct {
 	Operators []*Operator
 
 	opts   Options
+	root   string // of the checkout
 	socket string
 	csi    *grpc.ClientConn
 }
@@ -93,6 +103,7 @@ func (s *Stack) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.root = root
 	if s.Cluster, err = lab.Start(ctx, s.opts.Lab); err != nil {
 		return err
 	}
@@ -104,6 +115,9 @@ func (s *Stack) start(ctx context.Context) error {
 	parts.Go(func() error { return s.startArray() })
 	parts.Go(func() error { return s.ApplyKustomize(partsCtx, filepath.Join(root, "config/rbac/operator")) })
 	parts.Go(func() error { return s.ApplyKustomize(partsCtx, filepath.Join(root, "config/rbac/csi")) })
+	if !s.opts.WithoutVMICondition && !s.opts.Lab.WithoutKubeVirt {
+		parts.Go(func() error { return s.GrantVMICondition(partsCtx) })
+	}
 	parts.Go(func() error { return s.CreateCSIDriver(partsCtx) })
 	if err := parts.Wait(); err != nil {
 		return err
@@ -120,6 +134,17 @@ func (s *Stack) start(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// GrantVMICondition allows the operator to write conditions on VMIs.
+func (s *Stack) GrantVMICondition(ctx context.Context) error {
+	return s.ApplyKustomize(ctx, filepath.Join(s.root, "config/rbac/vmi-condition"))
+}
+
+// RevokeVMICondition takes half of that grant back, which is enough to forbid it.
+func (s *Stack) RevokeVMICondition(ctx context.Context) error {
+	binding := &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: vmiConditionBinding}}
+	return client.IgnoreNotFound(s.Client.Delete(ctx, binding))
 }
 
 // startPlugin runs the CSI plugin's controller and csi-attacher beside it, as the

@@ -1,0 +1,136 @@
+package migration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	testclock "k8s.io/utils/clock/testing"
+	kubevirtv1 "kubevirt.io/api/core/v1"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/gather"
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/vmicondition"
+)
+
+// instances is an InstanceWriter that answers as told.
+type instances struct {
+	log    []string
+	result vmicondition.Result
+	err    error
+}
+
+func (w *instances) Write(_ context.Context, vmi *kubevirtv1.VirtualMachineInstance, c vmicondition.Condition) (vmicondition.Result, error) {
+	w.log = append(w.log, fmt.Sprintf("%s %s=%s/%s", vmi.Name, c.Type, c.Status, c.Reason))
+	return w.result, w.err
+}
+
+func late(stage dualattach.Stage) []dualattach.Assessment {
+	return []dualattach.Assessment{{Stage: stage, Conditions: []dualattach.Condition{timedOut(corev1.ConditionTrue, stage.String())}}}
+}
+
+func speaking(w *instances) (*Reconciler, *testclock.FakePassiveClock, *gather.Instance) {
+	c := testclock.NewFakePassiveClock(noon)
+	in := &gather.Instance{Key: web, VMI: &kubevirtv1.VirtualMachineInstance{}}
+	in.VMI.Name, in.VMI.UID, in.VMI.ResourceVersion = web.Name, "vmi", "7"
+	return New(nil, nil, w, dualattach.DefaultLimits(), c, nil), c, in
+}
+
+// TestSpeak: what each result of a write means for the next look.
+func TestSpeak(t *testing.T) {
+	down := errors.New("no answer")
+	cases := map[string]struct {
+		reason string
+		writer instances
+		again  time.Duration
+		err    error
+		counts []string
+	}{
+		"stored":    {"Said and counted.", instances{result: vmicondition.Stored}, 0, nil, []string{"rds_csi_vmi_condition_writes_total{stored} 1"}},
+		"forbidden": {"No failure; somebody may grant it.", instances{result: vmicondition.Forbidden}, refusedRetry, nil, []string{"rds_csi_vmi_condition_writes_total{forbidden} 1"}},
+		"reverted":  {"No failure either.", instances{result: vmicondition.Reverted}, refusedRetry, nil, []string{"rds_csi_vmi_condition_writes_total{reverted} 1"}},
+		"stale":     {"Decide anew.", instances{err: fmt.Errorf("x: %w", vmicondition.ErrStale)}, staleRetry, nil, nil},
+		"gone":      {"Nothing is left to write on.", instances{err: apierrors.NewNotFound(schema.GroupResource{}, "web")}, 0, nil, nil},
+		"no answer": {"That is a failure.", instances{err: down}, 0, down, nil},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			r, _, in := speaking(&tc.writer)
+			again, err := r.speak(t.Context(), in, late(dualattach.DualAttached))
+			if !errors.Is(err, tc.err) {
+				t.Errorf("%s: %v", tc.reason, err)
+			}
+			want := time.Time{}
+			if tc.again > 0 {
+				want = noon.Add(tc.again)
+			}
+			if !again.Equal(want) {
+				t.Errorf("%s: again at %s, want %s", tc.reason, again, want)
+			}
+			if diff := cmp.Diff(tc.counts, counts(t, r.metrics)); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
+			}
+			if diff := cmp.Diff([]string{"web StorageMigrationTimedOut=True/DualAttached"}, tc.writer.log); diff != "" {
+				t.Errorf("written (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestSpeakOnce: a refusal is not asked for again before its time, nor a stored
+// condition while the cache is behind; another one is written at once.
+func TestSpeakOnce(t *testing.T) {
+	w := &instances{result: vmicondition.Forbidden}
+	r, clock, in := speaking(w)
+	step := func(what string, writes int, assessments []dualattach.Assessment) {
+		t.Helper()
+		if _, err := r.speak(t.Context(), in, assessments); err != nil {
+			t.Fatal(err)
+		}
+		if len(w.log) != writes {
+			t.Errorf("%s: %d writes, want %d: %v", what, len(w.log), writes, w.log)
+		}
+	}
+	step("nothing to say", 0, nil)
+	step("forbidden", 1, late(dualattach.DualAttached))
+	in.VMI.ResourceVersion = "8"
+	clock.SetTime(noon.Add(refusedRetry - time.Second))
+	step("too soon", 1, late(dualattach.DualAttached))
+	step("another stage", 2, late(dualattach.ReleasingSource))
+	w.result = vmicondition.Stored
+	clock.SetTime(noon.Add(2 * refusedRetry))
+	step("granted meanwhile", 3, late(dualattach.ReleasingSource))
+	step("the cache is behind", 3, late(dualattach.ReleasingSource))
+	in.VMI.ResourceVersion = "9"
+	step("somebody took it away", 4, late(dualattach.ReleasingSource))
+	in.VMI.UID = "another"
+	step("another VMI of the name", 5, late(dualattach.ReleasingSource))
+	in.VMI = nil
+	step("gone", 5, late(dualattach.ReleasingSource))
+	if len(r.table.said) != 0 {
+		t.Error("a VMI that is gone is still known")
+	}
+}
+
+// TestSameName: the decision and the writer speak of the same condition.
+func TestSameName(t *testing.T) {
+	if got := vmicondition.StorageMigrationTimedOut.String(); got != string(dualattach.ConditionInstanceTimedOut) {
+		t.Errorf("the writer writes %s", got)
+	}
+}
+
+// TestSooner: zero is never.
+func TestSooner(t *testing.T) {
+	one, two, never := noon, noon.Add(1), time.Time{}
+	for _, x := range [][3]time.Time{{one, two, one}, {two, one, one}, {one, never, one}, {never, one, one}, {never, never, never}} {
+		if got := sooner(x[0], x[1]); !got.Equal(x[2]) {
+			t.Errorf("sooner(%s, %s) = %s", x[0], x[1], got)
+		}
+	}
+}

@@ -1,0 +1,124 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"testing"
+	"time"
+
+	kubevirtv1 "kubevirt.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/report"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/audit"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/handler"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/stack"
+)
+
+var (
+	stored    = map[string]string{"result": "stored"}
+	forbidden = map[string]string{"result": "forbidden"}
+)
+
+// TestAHangWithoutTheGrant: an operator that may not write on VMIs says all it has
+// to say elsewhere, counts what was forbidden once, and fails at nothing.
+func TestAHangWithoutTheGrant(t *testing.T) {
+	ctx, s, ns := setUp(t)
+	if err := s.RevokeVMICondition(ctx); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.GrantVMICondition(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	vm := s.MustStartVM(ctx, t, ns, "vm", limitedTo(3*time.Second))
+	before := s.MustScrape(ctx, t)
+	vmim := migrate(ctx, t, s, vm, handler.HoldingAt(handler.Switch))
+	waitCondition(ctx, t, s, vmim, dualattach.ConditionTimedOut, "True", "DualAttached")
+	wantEvents(ctx, t, s, ns, "vm", "MigrationFailed", "StorageMigrationTimedOut")
+	s.WantMetric(ctx, t, report.MetricInstanceWrites, forbidden, before.Value(report.MetricInstanceWrites, forbidden)+1)
+
+	release(ctx, t, s, vm, vmim)
+	waitCondition(ctx, t, s, vmim, dualattach.ConditionMigrated, "True", "Completed")
+	wantConditions(t, vmim, "False/SourceReleased", "True/Completed", "False/Resolved")
+	after := s.MustScrape(ctx, t)
+	for _, result := range []map[string]string{stored, {"result": "reverted"}} {
+		if was, is := before.Value(report.MetricInstanceWrites, result), after.Value(report.MetricInstanceWrites, result); was != is {
+			t.Errorf("%s%v went from %v to %v", report.MetricInstanceWrites, result, was, is)
+		}
+	}
+	if err := s.Client.Get(ctx, client.ObjectKeyFromObject(vm), vm); err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := instanceCondition(vm); ok {
+		t.Errorf("the VMI says %+v", got)
+	}
+}
+
+func instanceCondition(vmi *lab.VMI) (kubevirtv1.VirtualMachineInstanceCondition, bool) {
+	i := slices.IndexFunc(vmi.Status.Conditions, func(c kubevirtv1.VirtualMachineInstanceCondition) bool {
+		return c.Type == dualattach.ConditionInstanceTimedOut
+	})
+	if i < 0 {
+		return kubevirtv1.VirtualMachineInstanceCondition{}, false
+	}
+	return vmi.Status.Conditions[i], true
+}
+
+// waitInstance waits until the VMI says so ("True/DualAttached"), in these words if
+// any are given, and gives the VMI's version.
+func waitInstance(ctx context.Context, t *testing.T, s *stack.Stack, vm *lab.VMI, want, message string) string {
+	t.Helper()
+	read := &lab.VMI{}
+	err := s.WaitFor(ctx, "the VMI to say "+want, func(ctx context.Context) (bool, error) {
+		err := s.Client.Get(ctx, client.ObjectKeyFromObject(vm), read)
+		c, _ := instanceCondition(read)
+		return string(c.Status)+"/"+c.Reason == want, err
+	})
+	if err != nil {
+		t.Fatalf("%v; its conditions are %+v", err, read.Status.Conditions)
+	}
+	if c, _ := instanceCondition(read); message != "" && c.Message != message {
+		t.Errorf("the VMI says %q, the VMIM %q", c.Message, message)
+	}
+	return read.ResourceVersion
+}
+
+// wantKeptByKubeVirt looks at every write of KubeVirt's own on the VMI since our
+// condition was stored, at a version: it must be kept, and no write may fail for it.
+func wantKeptByKubeVirt(t *testing.T, s *stack.Stack, mark lab.AuditMark, vm *lab.VMI, version string) {
+	t.Helper()
+	events, err := s.AuditSince(mark, audit.Writes(), audit.Resource("virtualmachineinstances"), audit.Named(vm.Namespace, vm.Name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, since := 0, false
+	for _, e := range events {
+		if e.Failed() && e.User.Name != stack.OperatorUser {
+			t.Errorf("failed: %s", e)
+		}
+		if e.Failed() {
+			continue
+		}
+		var read lab.VMI
+		if err := json.Unmarshal(e.ResponseObject.Raw, &read); err != nil {
+			t.Fatalf("the answer to %s: %v", e, err)
+		}
+		since = since || read.ResourceVersion == version
+		if !since || e.User.Name == stack.OperatorUser {
+			continue
+		}
+		if _, ok := instanceCondition(&read); !ok {
+			t.Errorf("the condition is gone after %s", e)
+		}
+		kept++
+	}
+	if kept == 0 {
+		t.Error("KubeVirt did not write the VMI meanwhile: nothing is proven")
+	}
+	t.Logf("the condition survived %d writes of KubeVirt's", kept)
+}
