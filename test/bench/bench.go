@@ -39,11 +39,11 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	return nil
 }
 
-// trips counts the round trips of every operation, on a client that has just
+// trips counts the round trips of every RPC, on a client that has just
 // seen a view and on one that has seen nothing.
 func trips(ctx context.Context, out io.Writer) (within bool, err error) {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "operation\tfile system\twarm\tcold\t")
+	fmt.Fprintln(table, "RPC\tfile system\twarm\tcold\t")
 	within = true
 	for _, fs := range []string{"xfs", "btrfs"} {
 		warm, err := count(ctx, fs, true)
@@ -65,7 +65,7 @@ func trips(ctx context.Context, out io.Writer) (within bool, err error) {
 	return within, table.Flush()
 }
 
-// count leads one volume through its life; before each operation the client
+// count leads one volume through its life; before each RPC the client
 // gets a fresh view, or is replaced by one that knows nothing.
 func count(ctx context.Context, fs string, warm bool) ([]uint64, error) {
 	r, err := newRig(rigOptions{fs: fs, channels: 4})
@@ -84,8 +84,12 @@ func count(ctx context.Context, fs string, warm bool) ([]uint64, error) {
 				return nil, err
 			}
 		}
+		server, err := newServer(array)
+		if err != nil {
+			return nil, err
+		}
 		before := array.RoundTrips()
-		if err := op.do(ctx, array, "pvc-bench"); err != nil {
+		if err := op.do(ctx, server, "bench"); err != nil {
 			return nil, fmt.Errorf("%s: %w", op.name, err)
 		}
 		counts[i] = array.RoundTrips() - before
@@ -111,6 +115,10 @@ func throughput(ctx context.Context, o options, out io.Writer) error {
 	if _, err := array.View(ctx); err != nil {
 		return err
 	}
+	server, err := newServer(array)
+	if err != nil {
+		return err
+	}
 	var commands atomic.Uint64
 	start, before := time.Now(), array.RoundTrips()
 	group, ctx := errgroup.WithContext(ctx)
@@ -118,7 +126,7 @@ func throughput(ctx context.Context, o options, out io.Writer) error {
 	for i := range o.volumes {
 		group.Go(func() error {
 			for _, op := range life {
-				if err := op.do(ctx, array, fmt.Sprintf("pvc-bench-%d", i)); err != nil {
+				if err := op.do(ctx, server, fmt.Sprintf("bench-%d", i)); err != nil {
 					return fmt.Errorf("%s: %w", op.name, err)
 				}
 				commands.Add(1)
@@ -130,7 +138,7 @@ func throughput(ctx context.Context, o options, out io.Writer) error {
 		return err
 	}
 	took := time.Since(start)
-	_, err = fmt.Fprintf(out, "\n%d volumes through %d operations each, %d at once, latency %v, %d channels: %.1f volumes/s, %.1f operations/s, %d round trips\n",
+	_, err = fmt.Fprintf(out, "\n%d volumes through %d RPCs each, %d at once, latency %v, %d channels: %.1f volumes/s, %.1f RPCs/s, %d round trips\n",
 		o.volumes, len(life), o.concurrency, o.latency, o.channels,
 		float64(o.volumes)/took.Seconds(), float64(commands.Load())/took.Seconds(), array.RoundTrips()-before)
 	return err

@@ -2,51 +2,84 @@ package main
 
 import (
 	"context"
-	"time"
 
+	spec "github.com/container-storage-interface/spec/lib/go/csi"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/csi"
 	"git.srvlab.io/whiskey/rds-csi-operator/rds"
 	"git.srvlab.io/whiskey/rds-csi-operator/rds/routeros"
 )
 
 const gib = 1 << 30
 
-// An op is what one RPC does on the array. The table below is a volume's whole
-// life in order; another level, for example the RPCs themselves, can be measured by
-// another table.
+// An op is one RPC. The table below is a volume's whole life in order.
 type op struct {
 	name   string
-	do     func(ctx context.Context, array *routeros.Array, slot string) error
+	do     func(ctx context.Context, server *csi.Server, name string) error
 	exempt bool // from the budget
 }
 
 var life = []op{
-	{name: "create", do: func(ctx context.Context, array *routeros.Array, slot string) error {
-		_, err := array.Create(ctx, rds.NewVolume{Slot: slot, Size: gib})
+	{name: "CreateVolume", do: func(ctx context.Context, server *csi.Server, name string) error {
+		_, err := server.CreateVolume(ctx, &spec.CreateVolumeRequest{
+			Name: name, CapacityRange: &spec.CapacityRange{RequiredBytes: gib}, VolumeCapabilities: []*spec.VolumeCapability{shared()},
+		})
 		return err
 	}},
-	{name: "publish first", do: publish("node-a")},
-	{name: "publish second", do: publish("node-b")},
-	{name: "unpublish one of two", do: unpublish("node-a")},
-	{name: "unpublish last", do: unpublish("node-b")},
-	{name: "expand", do: update(func(v rds.Volume) (rds.Change, error) { return rds.Expand(v, 2*gib) })},
-	{name: "delete", exempt: true, do: func(ctx context.Context, array *routeros.Array, slot string) error {
-		return array.Delete(ctx, slot)
+	{name: "ControllerPublishVolume, first node", do: publish("node-a")},
+	{name: "ControllerPublishVolume, second node", do: publish("node-b")},
+	{name: "ControllerUnpublishVolume, one of two", do: unpublish("node-a")},
+	{name: "ControllerUnpublishVolume, the last", do: unpublish("node-b")},
+	{name: "ControllerExpandVolume", do: func(ctx context.Context, server *csi.Server, name string) error {
+		_, err := server.ControllerExpandVolume(ctx, &spec.ControllerExpandVolumeRequest{
+			VolumeId: rds.SlotFor(name), CapacityRange: &spec.CapacityRange{RequiredBytes: 2 * gib}, VolumeCapability: shared(),
+		})
+		return err
+	}},
+	{name: "DeleteVolume", exempt: true, do: func(ctx context.Context, server *csi.Server, name string) error {
+		_, err := server.DeleteVolume(ctx, &spec.DeleteVolumeRequest{VolumeId: rds.SlotFor(name)})
+		return err
 	}},
 }
 
-func publish(node string) func(context.Context, *routeros.Array, string) error {
-	return update(func(v rds.Volume) (rds.Change, error) {
-		return rds.Publish(v, node, v.Ledger.Nodes(), time.Now(), rds.DefaultNQNPrefix)
-	})
-}
-
-func unpublish(node string) func(context.Context, *routeros.Array, string) error {
-	return update(func(v rds.Volume) (rds.Change, error) { return rds.Unpublish(v, node, nil, time.Now()) })
-}
-
-func update(decide func(rds.Volume) (rds.Change, error)) func(context.Context, *routeros.Array, string) error {
-	return func(ctx context.Context, array *routeros.Array, slot string) error {
-		_, err := array.Update(ctx, slot, func(_ context.Context, v rds.Volume) (rds.Change, error) { return decide(v) })
+func publish(node string) func(context.Context, *csi.Server, string) error {
+	return func(ctx context.Context, server *csi.Server, name string) error {
+		_, err := server.ControllerPublishVolume(ctx, &spec.ControllerPublishVolumeRequest{
+			VolumeId: rds.SlotFor(name), NodeId: node, VolumeCapability: shared(),
+			// Whether a second node may join is the cluster's to tell; here it may.
+			VolumeContext: map[string]string{"dualAttach": "Any"},
+		})
 		return err
 	}
 }
+
+func unpublish(node string) func(context.Context, *csi.Server, string) error {
+	return func(ctx context.Context, server *csi.Server, name string) error {
+		_, err := server.ControllerUnpublishVolume(ctx, &spec.ControllerUnpublishVolumeRequest{VolumeId: rds.SlotFor(name), NodeId: node})
+		return err
+	}
+}
+
+// shared is a block volume that several nodes may hold.
+func shared() *spec.VolumeCapability {
+	return &spec.VolumeCapability{
+		AccessType: &spec.VolumeCapability_Block{Block: &spec.VolumeCapability_BlockVolume{}},
+		AccessMode: &spec.VolumeCapability_AccessMode{Mode: spec.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER},
+	}
+}
+
+// newServer is the plugin's controller on one array, in a cluster that never has
+// anything to add.
+func newServer(array *routeros.Array) (*csi.Server, error) {
+	return csi.New(csi.Config{DriverName: csi.DefaultDriverName, Cluster: quietCluster{}, Backends: []csi.Backend{
+		{Name: "bench", Array: array, Addresses: []string{"127.0.0.1"}, Port: 4420},
+	}})
+}
+
+// quietCluster has all nodes and no attachments.
+type quietCluster struct{}
+
+func (quietCluster) AttachedNodes(context.Context, ...string) ([]string, error) { return nil, nil }
+func (quietCluster) NodeExists(context.Context, string) (bool, error)           { return true, nil }
+func (quietCluster) SingleNodePV(context.Context, ...string) (string, error)    { return "", nil }
+func (quietCluster) NodeIDs(keys []string) []string                             { return keys }
