@@ -93,6 +93,11 @@ func (c *cluster) reads() int {
 	return c.asked
 }
 
+// allowSecond grants every second node.
+type allowSecond struct{}
+
+func (allowSecond) MayShare(context.Context, string, string, ...string) error { return nil }
+
 // env is a plugin behind a real socket.
 type env struct {
 	spec.ControllerClient
@@ -105,7 +110,7 @@ type env struct {
 func serve(t *testing.T, arrays map[string]rds.Array, order []string, change func(*csi.Config)) *env {
 	t.Helper()
 	e := &env{cluster: newCluster(), registry: prometheus.NewRegistry()}
-	config := csi.Config{DriverName: csi.DefaultDriverName, Version: "test", Cluster: e.cluster, Guard: csi.AllowSecond{}, Now: func() time.Time { return time.Unix(1_760_000_000, 0) }}
+	config := csi.Config{DriverName: csi.DefaultDriverName, Version: "test", Cluster: e.cluster, Guard: allowSecond{}, Now: func() time.Time { return time.Unix(1_760_000_000, 0) }}
 	for _, name := range order {
 		config.Backends = append(config.Backends, csi.Backend{Name: name, Array: arrays[name], Addresses: []string{"10.0.0.1", "10.0.1.1"}, Port: 4420})
 	}

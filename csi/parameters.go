@@ -47,8 +47,8 @@ var connectionBounds = map[string][]int{
 
 // The values of dualAttach.
 const (
-	dualAttachLiveMigration = "LiveMigration" // a second node for a migrating VM only
-	dualAttachAny           = "Any"           // any second node
+	dualAttachLiveMigration = "LiveMigration" // a second node for the live migration of a VM only; see Guard
+	dualAttachAny           = "Any"           // any second node, and the Guard is not asked
 )
 
 // The values of the context's accessMode, in Kubernetes' words.

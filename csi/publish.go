@@ -148,9 +148,12 @@ func (p publication) mayJoin(ctx context.Context, holders rds.Ledger, attached [
 // whether the node's own attachment says attached: then its ledger entry was lost, and
 // refusing it would only take a disk from a running VM.
 func (p publication) askGuard(ctx context.Context, holder string) error {
-	refusal := p.server.config.Guard.MayShare(ctx, p.handle, p.node, holder)
-	if !errors.Is(refusal, rds.ErrInUse) {
-		return refusal
+	refusal := p.server.config.Guard.MayShare(ctx, p.node, holder, p.spellings()...)
+	switch {
+	case refusal == nil:
+		return nil
+	case !errors.Is(refusal, rds.ErrInUse):
+		return clusterError("ask whether this is a live migration", refusal)
 	}
 	attached, err := p.server.attached(ctx, p.volume)
 	if err != nil {

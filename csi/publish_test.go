@@ -137,8 +137,8 @@ type guard struct {
 	answer error
 }
 
-func (g *guard) MayShare(_ context.Context, handle, node, holder string) error {
-	g.asked = append(g.asked, fmt.Sprintf("%s: %s joins %s", handle, node, holder))
+func (g *guard) MayShare(_ context.Context, node, holder string, handles ...string) error {
+	g.asked = append(g.asked, fmt.Sprintf("%s: %s joins %s", strings.Join(handles, " or "), node, holder))
 	return g.answer
 }
 
@@ -155,8 +155,8 @@ func TestPublishAsksTheGuard(t *testing.T) {
 		"refused":                    {fmt.Errorf("%w by pod p", rds.ErrInUse), "LiveMigration", false, codes.FailedPrecondition, 1},
 		"refused, but a repair":      {fmt.Errorf("%w by pod p", rds.ErrInUse), "LiveMigration", true, codes.OK, 1},
 		"any node may":               {fmt.Errorf("%w by pod p", rds.ErrInUse), "Any", false, codes.OK, 0},
-		"nobody can tell":            {errors.New("no idea"), "LiveMigration", false, codes.Internal, 1},
-		"nobody can tell, no repair": {errors.New("no idea"), "LiveMigration", true, codes.Internal, 1},
+		"nobody can tell":            {errors.New("no idea"), "LiveMigration", false, codes.Unavailable, 1},
+		"nobody can tell, no repair": {errors.New("no idea"), "LiveMigration", true, codes.Unavailable, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := &guard{answer: test.answer}
@@ -172,7 +172,7 @@ func TestPublishAsksTheGuard(t *testing.T) {
 			wantCode(t, err, test.want)
 			var want []string
 			if test.asked > 0 {
-				want = []string{v.GetVolumeId() + ": node-b joins " + long}
+				want = []string{v.GetVolumeId() + " or " + v.GetVolumeId() + ".main: node-b joins " + long}
 			}
 			if diff := cmp.Diff(want, g.asked); diff != "" {
 				t.Error("asked (-want +got):\n" + diff)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,10 +17,14 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/utils/ptr"
+	kubevirtv1 "kubevirt.io/api/core/v1"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/csi/kube/kubetest"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/routeros"
@@ -92,7 +97,14 @@ func live(t *testing.T, c spec.ControllerClient, api *kubetest.Server, array *ro
 		_, err := c.ControllerUnpublishVolume(t.Context(), &spec.ControllerUnpublishVolumeRequest{VolumeId: v.GetVolumeId(), NodeId: node})
 		return err
 	}
-	if err := errors.Join(publish("node-a"), publish("node-b"), unpublish("node-a")); err != nil {
+	if err := publish("node-a"); err != nil {
+		t.Fatal(err)
+	}
+	if asked := strings.Join(api.Requests(), "\n"); strings.Contains(asked, "pods") || strings.Contains(asked, "migrations") {
+		t.Errorf("a first node cost %s", asked)
+	}
+	migrate(t, publish, api, v)
+	if err := unpublish("node-a"); err != nil {
 		t.Fatal(err)
 	}
 	if err := publish("node-z"); status.Code(err) != codes.NotFound {
@@ -122,6 +134,45 @@ func live(t *testing.T, c spec.ControllerClient, api *kubetest.Server, array *ro
 	}
 	if files := slices.DeleteFunc(array.Files(), func(f routeros.File) bool { return !strings.HasSuffix(f.Name, ".img") }); len(files) > 0 {
 		t.Errorf("images are left: %v", files)
+	}
+}
+
+// migrate lets node-b join node-a, as soon as a migration says why.
+func migrate(t *testing.T, publish func(string) error, api *kubetest.Server, v *spec.Volume) {
+	t.Helper()
+	pv := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "disk"}, Spec: corev1.PersistentVolumeSpec{
+		AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany}, ClaimRef: &corev1.ObjectReference{Namespace: "shop", Name: "disk"},
+		PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: "rds.csi.srvlab.io", VolumeHandle: v.GetVolumeId()}},
+	}}
+	api.Put("/api/v1/persistentvolumes", pv)
+	for _, node := range []string{"node-a", "node-b"} {
+		api.Put("/api/v1/namespaces/shop/pods", &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "launcher-" + node, UID: types.UID(node), Labels: map[string]string{kubevirtv1.MigrationJobLabel: "move-to-" + node},
+				OwnerReferences: []metav1.OwnerReference{{APIVersion: "kubevirt.io/v1", Kind: "VirtualMachineInstance", Name: "web", UID: "web", Controller: ptr.To(true)}}},
+			Spec: corev1.PodSpec{NodeName: node, Volumes: []corev1.Volume{{Name: "d", VolumeSource: corev1.VolumeSource{
+				PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "disk"}}}}},
+		})
+	}
+	err := publish("node-b")
+	if status.Code(err) != codes.FailedPrecondition || !strings.Contains(status.Convert(err).Message(), "in use by pod shop/launcher-node-a on node node-a") {
+		t.Errorf("without a migration: %v", err)
+	}
+	api.Put("/apis/kubevirt.io/v1/namespaces/shop/virtualmachineinstancemigrations", &kubevirtv1.VirtualMachineInstanceMigration{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "move", UID: "move-to-node-b"},
+		Spec:       kubevirtv1.VirtualMachineInstanceMigrationSpec{VMIName: "web"},
+	})
+	api.Fail(func(r *http.Request) int {
+		if strings.Contains(r.URL.Path, "migrations") {
+			return http.StatusServiceUnavailable
+		}
+		return 0
+	})
+	if err := publish("node-b"); status.Code(err) != codes.Unavailable {
+		t.Errorf("while migrations cannot be read: %v", err)
+	}
+	api.Fail(nil)
+	if err := publish("node-b"); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -87,7 +87,7 @@ func serve(ctx context.Context, o Options, log logr.Logger, registry *prometheus
 	}
 	server, err := csi.New(csi.Config{
 		DriverName: o.DriverName, Version: buildVersion(), Backends: backends,
-		Cluster: cluster, Guard: csi.AllowSecond{}, Ready: ready,
+		Cluster: cluster, Guard: cluster, Ready: ready,
 	})
 	if err != nil {
 		return err

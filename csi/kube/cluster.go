@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -30,12 +31,15 @@ type Cluster struct {
 	volumes cache.SharedIndexInformer // PersistentVolumes
 	nodes   cache.SharedIndexInformer // CSINodes
 	list    fresh[[]storagev1.VolumeAttachment]
+
+	mu         sync.Mutex
+	namespaces map[string]*fresh[contents] // by name, of those that were asked about
 }
 
 // New makes a Cluster that watches nothing yet. nodeKey shortens a node id to
 // what ledgers hold (rds.NodeKey).
 func New(client kubernetes.Interface, driver string, nodeKey func(string) string) (*Cluster, error) {
-	c := &Cluster{client: client, driver: driver, nodeKey: nodeKey}
+	c := &Cluster{client: client, driver: driver, nodeKey: nodeKey, namespaces: map[string]*fresh[contents]{}}
 	c.list.load = c.listAttachments
 	c.volumes = newInformer(&corev1.PersistentVolume{}, volumeWatch(client))
 	c.nodes = newInformer(&storagev1.CSINode{}, nodeWatch(client))

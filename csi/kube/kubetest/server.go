@@ -48,12 +48,13 @@ type Server struct {
 	watchers map[string][]chan change
 	requests []string
 	fault    func(*http.Request) int
+	unserved map[string]bool // resources
 }
 
 // New starts a server that lives as long as the test.
 func New(t *testing.T) *Server {
 	t.Helper()
-	s := &Server{objects: map[string]map[string]object{}, watchers: map[string][]chan change{}}
+	s := &Server{objects: map[string]map[string]object{}, watchers: map[string][]chan change{}, unserved: map[string]bool{}}
 	h := httptest.NewServer(s)
 	t.Cleanup(func() {
 		h.CloseClientConnections()
@@ -82,6 +83,13 @@ func (s *Server) Fail(fault func(*http.Request) int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault = fault
+}
+
+// Unserve makes a resource unknown, as where its definition is not installed.
+func (s *Server) Unserve(resource string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unserved[resource] = true
 }
 
 // Requests lists what was asked so far: method and path, with "?watch" for watches.
@@ -154,7 +162,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/"); isObject(parts) {
 		collection, name = path.Dir(r.URL.Path), parts[len(parts)-1]
 	}
+	s.mu.Lock()
+	unserved := s.unserved[path.Base(collection)]
+	s.mu.Unlock()
 	switch {
+	case unserved:
+		http.NotFound(w, r)
 	case watching:
 		s.watch(w, r, collection)
 	case r.Method == http.MethodGet && name == "":
@@ -182,6 +195,7 @@ func isObject(parts []string) bool {
 
 // listKinds are the collections that are served.
 var listKinds = map[string]string{
+	"pods": "PodList", "virtualmachineinstancemigrations": "VirtualMachineInstanceMigrationList",
 	"persistentvolumes": "PersistentVolumeList", "csinodes": "CSINodeList", "volumeattachments": "VolumeAttachmentList", "leases": "LeaseList",
 }
 
