@@ -41,7 +41,6 @@ func run(ctx context.Context, keep bool) (err error) {
 	fmt.Println()
 	s, err := stack.Start(ctx, stack.Options{Lab: lab.Options{
 		Nodes:    []string{"node-a"},
-		Keep:     keep,
 		KubeVirt: lab.KubeVirtOptions{ParallelMigrations: 10, ParallelOutbound: 10},
 		Progress: func(format string, args ...any) {
 			fmt.Printf("  [%5.1fs] %s\n", time.Since(started).Seconds(), fmt.Sprintf(format, args...))
