@@ -10,7 +10,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	"git.srvlab.io/whiskey/rds-csi-operator/controllers/migration"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/vmicondition"
 )
 
@@ -19,16 +18,21 @@ import (
 // refusal. Without one, or without the right to read it, every write is forbidden.
 type instanceWriter struct {
 	reader client.Reader // uncached: it is asked rarely, and for one object
-	make   func(namespace string) (migration.InstanceWriter, error)
+	make   func(namespace string) (conditionWriter, error)
 
 	mu     sync.Mutex
-	writer migration.InstanceWriter // nil until KubeVirt is found
-	reason string                   // why writes are forbidden, as last logged
+	writer conditionWriter // nil until KubeVirt is found
+	reason string          // why writes are forbidden, as last logged
 	// namespace is KubeVirt's.
 	namespace string
 }
 
-func newInstanceWriter(reader client.Reader, create func(namespace string) (migration.InstanceWriter, error)) *instanceWriter {
+// conditionWriter is a vmicondition.Writer.
+type conditionWriter interface {
+	Write(ctx context.Context, vmi *kubevirtv1.VirtualMachineInstance, c vmicondition.Condition) (*kubevirtv1.VirtualMachineInstance, vmicondition.Result, error)
+}
+
+func newInstanceWriter(reader client.Reader, create func(namespace string) (conditionWriter, error)) *instanceWriter {
 	return &instanceWriter{reader: reader, make: create}
 }
 
@@ -42,7 +46,7 @@ func (w *instanceWriter) Write(ctx context.Context, vmi *kubevirtv1.VirtualMachi
 		w.explain(ctx, reason)
 		return vmicondition.Forbidden, nil
 	}
-	result, err := writer.Write(ctx, vmi, c)
+	_, result, err := writer.Write(ctx, vmi, c)
 	if err != nil {
 		return result, err
 	}
@@ -58,7 +62,7 @@ func (w *instanceWriter) Write(ctx context.Context, vmi *kubevirtv1.VirtualMachi
 }
 
 // found is the writer for the KubeVirt there is, or why there is none.
-func (w *instanceWriter) found(ctx context.Context) (writer migration.InstanceWriter, namespace, reason string, err error) {
+func (w *instanceWriter) found(ctx context.Context) (writer conditionWriter, namespace, reason string, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.writer != nil {

@@ -13,7 +13,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	"git.srvlab.io/whiskey/rds-csi-operator/controllers/migration"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/vmicondition"
 )
 
@@ -34,8 +33,8 @@ func (k *kubevirts) List(_ context.Context, list client.ObjectList, _ ...client.
 
 type answering struct{ result vmicondition.Result }
 
-func (a *answering) Write(context.Context, *kubevirtv1.VirtualMachineInstance, vmicondition.Condition) (vmicondition.Result, error) {
-	return a.result, nil
+func (a *answering) Write(context.Context, *kubevirtv1.VirtualMachineInstance, vmicondition.Condition) (*kubevirtv1.VirtualMachineInstance, vmicondition.Result, error) {
+	return nil, a.result, nil
 }
 
 // TestInstanceWriter: KubeVirt is found on first need and again after a refusal;
@@ -44,7 +43,7 @@ func TestInstanceWriter(t *testing.T) {
 	var lines, made []string
 	ctx := log.IntoContext(t.Context(), funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{}))
 	reader, writer := &kubevirts{err: errors.New("kubevirts is forbidden")}, &answering{}
-	w := newInstanceWriter(reader, func(namespace string) (migration.InstanceWriter, error) {
+	w := newInstanceWriter(reader, func(namespace string) (conditionWriter, error) {
 		made = append(made, namespace)
 		return writer, nil
 	})

@@ -77,7 +77,7 @@ func (k *kubevirtStarter) addControllers(ctx context.Context) error {
 	g := &gather.Gatherer{Client: k.mgr.GetClient(), Driver: k.options.DriverName, Views: k.arrays.views}
 	// The first reconcile runs when this process leads.
 	since := sync.OnceValue(time.Now)
-	instances := newInstanceWriter(k.mgr.GetAPIReader(), func(namespace string) (migration.InstanceWriter, error) {
+	instances := newInstanceWriter(k.mgr.GetAPIReader(), func(namespace string) (conditionWriter, error) {
 		return vmicondition.NewWriter(k.mgr.GetConfig(), namespace, clock.RealClock{})
 	})
 	r := migration.New(g, k.mgr.GetClient(), instances, k.options.Limits, clock.RealClock{}, since)

@@ -170,19 +170,24 @@ func (s *Snapshot) phase() Phase {
 	return Active
 }
 
-// handedOff is the state of this very migration on the VMI or the VMIM, nil
-// before the hand-off: until then the VMI still describes the previous one.
-func (s *Snapshot) handedOff() *kubevirtv1.VirtualMachineInstanceMigrationState {
-	if state := s.Migration.Status.MigrationState; state != nil && state.MigrationUID == s.Migration.UID {
+// StateOf is what KubeVirt says of this very migration on the VMIM or on the VMI,
+// which may be gone; nil before the hand-off. Until then the VMI still describes the
+// previous one, so UIDs are compared.
+func StateOf(m *kubevirtv1.VirtualMachineInstanceMigration, vmi *kubevirtv1.VirtualMachineInstance) *kubevirtv1.VirtualMachineInstanceMigrationState {
+	if state := m.Status.MigrationState; state != nil && state.MigrationUID == m.UID {
 		return state
 	}
-	if s.Instance == nil {
+	if vmi == nil {
 		return nil
 	}
-	if state := s.Instance.Status.MigrationState; state != nil && state.MigrationUID == s.Migration.UID {
+	if state := vmi.Status.MigrationState; state != nil && state.MigrationUID == m.UID {
 		return state
 	}
 	return nil
+}
+
+func (s *Snapshot) handedOff() *kubevirtv1.VirtualMachineInstanceMigrationState {
+	return StateOf(s.Migration, s.Instance)
 }
 
 // aborted reports that somebody asked for the end of the migration.

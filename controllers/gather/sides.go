@@ -9,28 +9,13 @@ import (
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
 )
 
-// stateOf is what KubeVirt says about this very migration, nil before the
-// hand-off. The VMI may still describe the previous one, so UIDs are compared.
-func (in *Instance) stateOf(m *kubevirtv1.VirtualMachineInstanceMigration) *kubevirtv1.VirtualMachineInstanceMigrationState {
-	if state := m.Status.MigrationState; state != nil && state.MigrationUID == m.UID {
-		return state
-	}
-	if in.VMI == nil {
-		return nil
-	}
-	if state := in.VMI.Status.MigrationState; state != nil && state.MigrationUID == m.UID {
-		return state
-	}
-	return nil
-}
-
 // launchers finds the source's and the target's launcher pods; nil where gone.
 // The label kubevirt.io/nodeName is first the source's even on the target pod, so
 // it is not used.
 func (in *Instance) launchers(known *Known) (source, target *corev1.Pod) {
 	m := known.Migration
 	sourceName, sourceNode := known.Source.Pod, known.Source.Node
-	if state := in.stateOf(m); state != nil {
+	if state := dualattach.StateOf(m, in.VMI); state != nil {
 		sourceName, sourceNode = cmp.Or(state.SourcePod, sourceName), cmp.Or(state.SourceNode, sourceNode)
 	}
 	if sourceNode == "" && in.VMI != nil {
@@ -55,7 +40,7 @@ func (in *Instance) launchers(known *Known) (source, target *corev1.Pod) {
 // sides updates what is known of both ends. What was known stays where nothing
 // newer is seen.
 func (in *Instance) sides(known *Known, source, target *corev1.Pod) {
-	state := in.stateOf(known.Migration)
+	state := dualattach.StateOf(known.Migration, in.VMI)
 	switch {
 	case state != nil && state.SourceNode != "":
 		known.Source.Node = state.SourceNode
@@ -99,7 +84,7 @@ func (in *Instance) targetNode(m *kubevirtv1.VirtualMachineInstanceMigration) st
 			return in.pods[i].Spec.NodeName
 		}
 	}
-	if state := in.stateOf(m); state != nil {
+	if state := dualattach.StateOf(m, in.VMI); state != nil {
 		return state.TargetNode
 	}
 	return ""

@@ -16,6 +16,7 @@ import (
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/gather"
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/jsonpatch"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/report"
 )
 
@@ -129,9 +130,9 @@ func TestActFails(t *testing.T) {
 		"status": {"Without the condition no count: it would be counted twice.",
 			func(w *recorder) { w.statusError = down }, append(spoken, "status of a"), down},
 		"status is stale": {"Decide anew.",
-			func(w *recorder) { w.statusError = apierrors.NewConflict(schema.GroupResource{}, "a", nil) }, append(spoken, "status of a"), report.ErrStale},
+			func(w *recorder) { w.statusError = apierrors.NewConflict(schema.GroupResource{}, "a", nil) }, append(spoken, "status of a"), jsonpatch.ErrStale},
 		"status of a VMIM that is gone": {"Decide anew, knowing that.",
-			func(w *recorder) { w.statusError = apierrors.NewNotFound(schema.GroupResource{}, "a") }, append(spoken, "status of a"), report.ErrStale},
+			func(w *recorder) { w.statusError = apierrors.NewNotFound(schema.GroupResource{}, "a") }, append(spoken, "status of a"), jsonpatch.ErrStale},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/gather"
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/jsonpatch"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/report"
 )
 
@@ -70,7 +71,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		s.Since, s.Limits = r.since(), r.limits
 		a := dualattach.Decide(s)
 		switch err := r.act(ctx, in, e, &s, a); {
-		case errors.Is(err, report.ErrStale):
+		case errors.Is(err, jsonpatch.ErrStale):
 			log.FromContext(ctx).V(1).Info("written meanwhile, deciding again", "migration", s.Migration.Name, "reason", err.Error())
 			return reconcile.Result{RequeueAfter: staleRetry}, nil
 		case err != nil:
@@ -143,7 +144,7 @@ func (r *Reconciler) writeConditions(ctx context.Context, e *entry, s *dualattac
 	stored, _, err := report.Conditions(ctx, r.writer, s.Migration, a.Conditions, s.Now)
 	if apierrors.IsNotFound(err) {
 		r.table.update(func() { e.known.VanishedAt = s.Now })
-		return fmt.Errorf("%w: it is gone", report.ErrStale)
+		return fmt.Errorf("%w: it is gone", jsonpatch.ErrStale)
 	}
 	if err != nil {
 		return err

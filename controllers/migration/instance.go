@@ -12,6 +12,7 @@ import (
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/gather"
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/jsonpatch"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/vmicondition"
 )
 
@@ -58,7 +59,7 @@ func (r *Reconciler) speak(ctx context.Context, in *gather.Instance, assessments
 	}
 	next.result, err = r.instances.Write(ctx, in.VMI, next.condition)
 	switch {
-	case errors.Is(err, vmicondition.ErrStale):
+	case errors.Is(err, jsonpatch.ErrStale):
 		log.FromContext(ctx).V(1).Info("the VMI was written meanwhile, deciding again", "reason", err.Error())
 		return now.Add(staleRetry), nil
 	case apierrors.IsNotFound(err):

@@ -16,6 +16,7 @@ import (
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/gather"
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/jsonpatch"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/vmicondition"
 )
 
@@ -55,7 +56,7 @@ func TestSpeak(t *testing.T) {
 		"stored":    {"Said and counted.", instances{result: vmicondition.Stored}, 0, nil, []string{"rds_csi_vmi_condition_writes_total{stored} 1"}},
 		"forbidden": {"No failure; somebody may grant it.", instances{result: vmicondition.Forbidden}, refusedRetry, nil, []string{"rds_csi_vmi_condition_writes_total{forbidden} 1"}},
 		"reverted":  {"No failure either.", instances{result: vmicondition.Reverted}, refusedRetry, nil, []string{"rds_csi_vmi_condition_writes_total{reverted} 1"}},
-		"stale":     {"Decide anew.", instances{err: fmt.Errorf("x: %w", vmicondition.ErrStale)}, staleRetry, nil, nil},
+		"stale":     {"Decide anew.", instances{err: fmt.Errorf("x: %w", jsonpatch.ErrStale)}, staleRetry, nil, nil},
 		"gone":      {"Nothing is left to write on.", instances{err: apierrors.NewNotFound(schema.GroupResource{}, "web")}, 0, nil, nil},
 		"no answer": {"That is a failure.", instances{err: down}, 0, down, nil},
 	}

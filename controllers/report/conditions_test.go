@@ -10,10 +10,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	kubevirtv1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/jsonpatch"
 )
 
 // statusWriter answers a status patch and remembers it.
@@ -57,11 +59,14 @@ func TestConditions(t *testing.T) {
 	}{
 		"kept": {"The stored object is handed back.", keeps, true, "43", func(err error) bool { return err == nil }},
 		"not kept": {"A 200 that dropped the conditions is no success.",
-			fails(nil), false, "42", func(err error) bool { return err != nil && !errors.Is(err, ErrStale) }},
+			fails(nil), false, "42", func(err error) bool { return err != nil && !errors.Is(err, jsonpatch.ErrStale) }},
 		"test failed": {"422: somebody wrote meanwhile.",
-			fails(apierrors.NewInvalid(schema.GroupKind{}, "web-1", nil)), false, "42", func(err error) bool { return errors.Is(err, ErrStale) }},
+			fails(apierrors.NewInvalid(schema.GroupKind{}, "web-1", nil)), false, "42", func(err error) bool { return errors.Is(err, jsonpatch.ErrStale) }},
+		"refused": {"422 with a cause: looking again at once would not help.",
+			fails(apierrors.NewInvalid(schema.GroupKind{}, "web-1", field.ErrorList{field.Required(field.NewPath("status"), "")})),
+			false, "42", func(err error) bool { return apierrors.IsInvalid(err) && !errors.Is(err, jsonpatch.ErrStale) }},
 		"conflict": {"409: the same.",
-			fails(apierrors.NewConflict(vmims, "web-1", nil)), false, "42", func(err error) bool { return errors.Is(err, ErrStale) }},
+			fails(apierrors.NewConflict(vmims, "web-1", nil)), false, "42", func(err error) bool { return errors.Is(err, jsonpatch.ErrStale) }},
 		"gone": {"The caller must be able to tell.",
 			fails(apierrors.NewNotFound(vmims, "web-1")), false, "42", apierrors.IsNotFound},
 		"forbidden": {"Any other error stays what it is.",

@@ -6,6 +6,6 @@
 // own canonical form, guarded by the object's resource version, because KubeVirt
 // compares whole lists textually; every write is read back.
 //
-// It may import controllers/dualattach, controller-runtime's client, the
+// It may import controllers/dualattach, controllers/jsonpatch, controller-runtime's client, the
 // Prometheus client and API types.
 package report

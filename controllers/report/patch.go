@@ -11,14 +11,8 @@ import (
 	kubevirtv1 "kubevirt.io/api/core/v1"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/jsonpatch"
 )
-
-// operation is one step of a JSON patch (RFC 6902).
-type operation struct {
-	Op    string `json:"op"`
-	Path  string `json:"path"`
-	Value any    `json:"value,omitempty"`
-}
 
 // ConditionPatch builds the JSON patch that makes the VMIM's status carry the
 // conditions. It touches our elements only, and is nil when status and reason of
@@ -28,21 +22,21 @@ func ConditionPatch(m *kubevirtv1.VirtualMachineInstanceMigration, want []dualat
 	if Carries(m, want) {
 		return nil, nil
 	}
-	ops := []operation{{Op: "test", Path: "/metadata/resourceVersion", Value: m.ResourceVersion}}
+	ops := []jsonpatch.Operation{jsonpatch.Version(m.ResourceVersion)}
 	have := m.Status.Conditions
 	switch {
 	case reflect.DeepEqual(m.Status, kubevirtv1.VirtualMachineInstanceMigrationStatus{}):
 		// A VMIM just created has no status object to add to.
-		ops = append(ops, operation{Op: "add", Path: "/status", Value: map[string]any{"conditions": []any{}}})
+		ops = append(ops, jsonpatch.Add("/status", map[string]any{"conditions": []any{}}))
 	case len(have) == 0:
-		ops = append(ops, operation{Op: "add", Path: "/status/conditions", Value: []any{}})
+		ops = append(ops, jsonpatch.Add("/status/conditions", []any{}))
 	}
 	for _, c := range want {
 		switch i, element := place(have, c, now); {
 		case i < 0:
-			ops = append(ops, operation{Op: "add", Path: "/status/conditions/-", Value: element})
+			ops = append(ops, jsonpatch.Add("/status/conditions/-", element))
 		case !reflect.DeepEqual(have[i], element):
-			ops = append(ops, operation{Op: "replace", Path: fmt.Sprintf("/status/conditions/%d", i), Value: element})
+			ops = append(ops, jsonpatch.Replace(fmt.Sprintf("/status/conditions/%d", i), element))
 		}
 	}
 	return json.Marshal(ops)

@@ -6,5 +6,5 @@
 //
 // Every write is read back: an answer of 200 does not mean that it was kept.
 //
-// It may import client-go's REST client and API types; of ours, nothing.
+// It may import client-go's REST client and API types; of ours, controllers/jsonpatch.
 package vmicondition

@@ -9,6 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kubevirtv1 "kubevirt.io/api/core/v1"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/jsonpatch"
 )
 
 // Type is a condition that this package can write. The zero Type writes nothing.
@@ -40,13 +42,6 @@ type Condition struct {
 	Message string
 }
 
-// operation is one step of a JSON patch (RFC 6902).
-type operation struct {
-	Op    string `json:"op"`
-	Path  string `json:"path"`
-	Value any    `json:"value"`
-}
-
 // carried finds the condition of a type on a VMI, -1 where there is none.
 func carried(vmi *kubevirtv1.VirtualMachineInstance, t Type) int {
 	return slices.IndexFunc(vmi.Status.Conditions, func(c kubevirtv1.VirtualMachineInstanceCondition) bool { return c.Type == typeNames[t] })
@@ -70,7 +65,7 @@ func patch(vmi *kubevirtv1.VirtualMachineInstance, c Condition, now time.Time) (
 	element := kubevirtv1.VirtualMachineInstanceCondition{
 		Type: name, Status: c.Status, LastTransitionTime: metav1.Time{Time: now}, Reason: c.Reason, Message: c.Message,
 	}
-	ops := []operation{{Op: "test", Path: "/metadata/resourceVersion", Value: vmi.ResourceVersion}}
+	ops := []jsonpatch.Operation{jsonpatch.Version(vmi.ResourceVersion)}
 	i := carried(vmi, c.Type)
 	switch {
 	case len(vmi.Status.Conditions) == 0:
@@ -78,13 +73,13 @@ func patch(vmi *kubevirtv1.VirtualMachineInstance, c Condition, now time.Time) (
 		// ours can be the matter.
 		return nil, fmt.Errorf("VMI %s/%s has no conditions yet", vmi.Namespace, vmi.Name)
 	case i < 0:
-		ops = append(ops, operation{Op: "add", Path: "/status/conditions/-", Value: element})
+		ops = append(ops, jsonpatch.Add("/status/conditions/-", element))
 	default:
 		if old := vmi.Status.Conditions[i]; old.Status == c.Status {
 			element.LastTransitionTime = old.LastTransitionTime
 		}
 		path := fmt.Sprintf("/status/conditions/%d", i)
-		ops = append(ops, operation{Op: "test", Path: path + "/type", Value: name}, operation{Op: "replace", Path: path, Value: element})
+		ops = append(ops, jsonpatch.Test(path+"/type", name), jsonpatch.Replace(path, element))
 	}
 	return json.Marshal(ops)
 }

@@ -2,7 +2,6 @@ package vmicondition
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -12,6 +11,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	kubevirtv1 "kubevirt.io/api/core/v1"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/jsonpatch"
 )
 
 // controllerAccount is whose writes to a VMI's status KubeVirt's webhook keeps.
@@ -29,9 +30,6 @@ const (
 
 // Results lists them all, for metrics that exist from zero.
 func Results() []Result { return []Result{Stored, Reverted, Forbidden} }
-
-// ErrStale says that the VMI changed since it was read: read it again and decide anew.
-var ErrStale = errors.New("the VMI changed meanwhile")
 
 // Writer writes conditions on VMIs as KubeVirt's controller.
 type Writer struct {
@@ -57,30 +55,29 @@ func NewWriter(config *rest.Config, namespace string, c clock.PassiveClock) (*Wr
 	return &Writer{client: client, clock: c}, nil
 }
 
-// Write makes the VMI carry the condition and says whether it stayed. It does
-// nothing and answers Stored when the VMI carries it already. An error is a
-// write that failed for another reason than a missing grant; ErrStale among them.
-func (w *Writer) Write(ctx context.Context, vmi *kubevirtv1.VirtualMachineInstance, c Condition) (Result, error) {
+// Write makes the VMI carry the condition and says whether it stayed; kept is the
+// VMI as stored then. It does nothing and answers Stored when the VMI carries the
+// condition already. An error is a write that failed for another reason than a
+// missing grant; jsonpatch.ErrStale among them.
+func (w *Writer) Write(ctx context.Context, vmi *kubevirtv1.VirtualMachineInstance, c Condition) (kept *kubevirtv1.VirtualMachineInstance, result Result, err error) {
 	if Carries(vmi, c) {
-		return Stored, nil
+		return vmi, Stored, nil
 	}
 	body, err := patch(vmi, c, w.clock.Now())
 	if err != nil {
-		return "", err
+		return vmi, "", err
 	}
-	var kept kubevirtv1.VirtualMachineInstance
+	kept = &kubevirtv1.VirtualMachineInstance{}
 	// A plain PATCH: the grant allows no GET under the other name.
 	err = w.client.Patch(types.JSONPatchType).Namespace(vmi.Namespace).Resource("virtualmachineinstances").Name(vmi.Name).
-		Body(body).Do(ctx).Into(&kept)
+		Body(body).Do(ctx).Into(kept)
 	switch {
 	case apierrors.IsForbidden(err):
-		return Forbidden, nil
-	case apierrors.IsInvalid(err) || apierrors.IsConflict(err):
-		return "", fmt.Errorf("write condition %s on VMI %s/%s: %w: %w", c.Type, vmi.Namespace, vmi.Name, ErrStale, err)
+		return vmi, Forbidden, nil
 	case err != nil:
-		return "", fmt.Errorf("write condition %s on VMI %s/%s: %w", c.Type, vmi.Namespace, vmi.Name, err)
-	case !Carries(&kept, c):
-		return Reverted, nil
+		return vmi, "", fmt.Errorf("write condition %s on VMI %s/%s: %w", c.Type, vmi.Namespace, vmi.Name, jsonpatch.Answer(err))
+	case !Carries(kept, c):
+		return kept, Reverted, nil
 	}
-	return Stored, nil
+	return kept, Stored, nil
 }

@@ -15,6 +15,8 @@ import (
 	"k8s.io/client-go/rest"
 	testclock "k8s.io/utils/clock/testing"
 	kubevirtv1 "kubevirt.io/api/core/v1"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/jsonpatch"
 )
 
 // TestWrite: what each answer means, and that one guarded PATCH of the VMI, as
@@ -61,8 +63,8 @@ func TestWrite(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := writer.Write(t.Context(), tc.vmi, tc.args)
-			if got != tc.want || (err != nil) != tc.err || errors.Is(err, ErrStale) != tc.stale {
+			_, got, err := writer.Write(t.Context(), tc.vmi, tc.args)
+			if got != tc.want || (err != nil) != tc.err || errors.Is(err, jsonpatch.ErrStale) != tc.stale {
 				t.Errorf("%s: %q, %v", tc.reason, got, err)
 			}
 			if diff := cmp.Diff(tc.sent, sent); diff != "" {
