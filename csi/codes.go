@@ -11,8 +11,6 @@ import (
 )
 
 var (
-	// errOutOfRange: the capacity range cannot be met by any size we make.
-	errOutOfRange = errors.New("capacity range cannot be met")
 	// errNoArray: a handle names an array that is not configured, so whether the
 	// volume exists is unknown.
 	errNoArray = errors.New("array not configured")
@@ -37,7 +35,6 @@ var codeOf = []struct {
 	{errPending, codes.Aborted},
 	{errNotReady, codes.Unavailable},
 	{errCluster, codes.Unavailable},
-	{errOutOfRange, codes.OutOfRange},
 	{errNoArray, codes.FailedPrecondition},
 	{errToken, codes.Aborted},
 	// The command may have run or run still. See toStatus for ended contexts.
@@ -57,6 +54,8 @@ var codeOf = []struct {
 	{rds.ErrConflict, codes.Aborted},
 	{rds.ErrInUse, codes.FailedPrecondition},
 	{rds.ErrLedger, codes.FailedPrecondition},
+	{rds.ErrUnderWay, codes.Aborted},
+	{rds.ErrOutOfRange, codes.OutOfRange},
 	{rds.ErrInvalid, codes.InvalidArgument},
 	{rds.ErrFailed, codes.Internal},
 	{context.DeadlineExceeded, codes.DeadlineExceeded},

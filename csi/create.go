@@ -20,7 +20,8 @@ type creation struct {
 	volume
 	parameters
 	capacity sizeRange
-	size     int64 // bytes
+	size     int64 // bytes; 0 for that of the source
+	from     rds.Source
 	caps     []*spec.VolumeCapability
 }
 
@@ -35,22 +36,36 @@ func (s *Server) CreateVolume(ctx context.Context, r *spec.CreateVolumeRequest) 
 		return nil, err
 	}
 	defer end()
-	v, err := c.Array.Create(ctx, rds.NewVolume{Slot: c.slot, Size: c.size})
-	if errors.Is(err, rds.ErrExists) && c.capacity.limit > 0 {
-		v, err = c.existing(ctx, err)
-	}
-	if err := s.creates.note(c.handle, err); err != nil && !errors.Is(err, rds.ErrInUse) {
+	v, err := s.make(ctx, c)
+	if err := s.creates.note(c.handle, err); err != nil {
 		return nil, fmt.Errorf("create volume %s: %w", r.GetName(), err)
 	}
-	if err != nil || v.Ledger.Deleting {
-		// Only a deletion forbids a creation. It is not final: the next attempt may find it over.
+	if v.Ledger.Deleting {
+		// It is not final: the next attempt may find it over.
 		return nil, fmt.Errorf("create volume %s: %w: one of that name is being deleted", r.GetName(), errPending)
 	}
 	return &spec.CreateVolumeResponse{Volume: &spec.Volume{
 		VolumeId:      c.handle,
 		CapacityBytes: v.Size,
 		VolumeContext: c.volumeContext(c.Backend, c.caps),
+		ContentSource: r.GetVolumeContentSource(),
 	}}, nil
+}
+
+func (s *Server) make(ctx context.Context, c creation) (v rds.Volume, err error) {
+	create := func() error {
+		v, err = c.Array.Create(ctx, rds.NewVolume{Slot: c.slot, Size: c.size, From: c.from, Limit: c.capacity.limit})
+		return err
+	}
+	if c.from.Volume != "" {
+		err = s.adopting(ctx, s.volumeOf(c.Backend, c.from.Volume), create)
+	} else {
+		err = create()
+	}
+	if errors.Is(err, rds.ErrExists) && c.capacity.limit > 0 && c.from.Blank() {
+		return c.existing(ctx, err)
+	}
+	return v, err
 }
 
 // existing accepts a volume of another size that meets the range that was asked for.
@@ -78,9 +93,6 @@ func (s *Server) readCreation(r *spec.CreateVolumeRequest) (creation, error) {
 	if err := checkCapabilities(c.caps); err != nil {
 		return c, err
 	}
-	if r.GetVolumeContentSource() != nil {
-		return c, invalid("volumes from snapshots and clones are not supported yet; create an empty one")
-	}
 	if len(r.GetMutableParameters()) > 0 {
 		return c, invalid("mutable parameters (a VolumeAttributesClass) are not supported")
 	}
@@ -94,11 +106,43 @@ func (s *Server) readCreation(r *spec.CreateVolumeRequest) (creation, error) {
 	if c.size, err = c.capacity.size(); err != nil {
 		return c, err
 	}
+	if r.GetVolumeContentSource() != nil && c.capacity.required == 0 {
+		c.size = 0
+	}
 	b, err := s.backend(c.array)
 	if err != nil {
 		// Unlike in a handle, an unknown array in a parameter is a plain mistake.
 		return c, invalid("parameter %s: %s", paramArray, err)
 	}
 	c.volume = s.volumeOf(b, rds.SlotFor(r.GetName()))
-	return c, nil
+	c.from, err = s.readSource(b, r.GetVolumeContentSource())
+	return c, err
+}
+
+// readSource finds what the content comes from, which must be on the same array.
+func (s *Server) readSource(b *Backend, given *spec.VolumeContentSource) (rds.Source, error) {
+	var from rds.Source
+	var on *Backend
+	switch {
+	case given == nil:
+		return from, nil
+	case given.GetSnapshot() != nil:
+		snap, err := s.locateSnapshot(given.GetSnapshot().GetSnapshotId())
+		if err != nil {
+			return from, fmt.Errorf("source: %w", err)
+		}
+		from.Snapshot, on = snap.id, snap.Backend
+	case given.GetVolume() != nil:
+		vol, err := s.locate(given.GetVolume().GetVolumeId())
+		if err != nil {
+			return from, fmt.Errorf("source: %w", err)
+		}
+		from.Volume, on = vol.slot, vol.Backend
+	default:
+		return from, invalid("volume_content_source is neither a snapshot nor a volume")
+	}
+	if on != b {
+		return from, invalid("source %s is on array %s, and the volume is to be on array %s; set the parameter %s", from, on.Name, b.Name, paramArray)
+	}
+	return from, nil
 }

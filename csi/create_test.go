@@ -62,18 +62,16 @@ func TestCreateVolumeRefusesBadInput(t *testing.T) {
 		"unknown parameter": {func(r *spec.CreateVolumeRequest) {
 			r.Parameters = map[string]string{"dualattach": "Any"}
 		}, codes.InvalidArgument, `"dualattach" is not known; known are array, dualAttach and migrationTimeoutSeconds`},
-		"unknown array":        {func(r *spec.CreateVolumeRequest) { r.Parameters = map[string]string{"array": "nowhere"} }, codes.InvalidArgument, "main"},
-		"unknown dualAttach":   {func(r *spec.CreateVolumeRequest) { r.Parameters = map[string]string{"dualAttach": "Never"} }, codes.InvalidArgument, "LiveMigration"},
-		"timeout not a number": {func(r *spec.CreateVolumeRequest) { r.Parameters = map[string]string{"migrationTimeoutSeconds": "5m"} }, codes.InvalidArgument, "30 to 3600"},
-		"timeout too short":    {func(r *spec.CreateVolumeRequest) { r.Parameters = map[string]string{"migrationTimeoutSeconds": "29"} }, codes.InvalidArgument, "30 to 3600"},
-		"timeout too long":     {func(r *spec.CreateVolumeRequest) { r.Parameters = map[string]string{"migrationTimeoutSeconds": "3601"} }, codes.InvalidArgument, "30 to 3600"},
-		"mutable parameters":   {func(r *spec.CreateVolumeRequest) { r.MutableParameters = map[string]string{"a": "b"} }, codes.InvalidArgument, "mutable"},
-		"from a snapshot": {func(r *spec.CreateVolumeRequest) {
-			r.VolumeContentSource = &spec.VolumeContentSource{Type: &spec.VolumeContentSource_Snapshot{Snapshot: &spec.VolumeContentSource_SnapshotSource{SnapshotId: "s"}}}
-		}, codes.InvalidArgument, "not supported yet"},
-		"a clone": {func(r *spec.CreateVolumeRequest) {
-			r.VolumeContentSource = &spec.VolumeContentSource{Type: &spec.VolumeContentSource_Volume{Volume: &spec.VolumeContentSource_VolumeSource{VolumeId: "v"}}}
-		}, codes.InvalidArgument, "not supported yet"},
+		"unknown array":            {func(r *spec.CreateVolumeRequest) { r.Parameters = map[string]string{"array": "nowhere"} }, codes.InvalidArgument, "main"},
+		"unknown dualAttach":       {func(r *spec.CreateVolumeRequest) { r.Parameters = map[string]string{"dualAttach": "Never"} }, codes.InvalidArgument, "LiveMigration"},
+		"timeout not a number":     {func(r *spec.CreateVolumeRequest) { r.Parameters = map[string]string{"migrationTimeoutSeconds": "5m"} }, codes.InvalidArgument, "30 to 3600"},
+		"timeout too short":        {func(r *spec.CreateVolumeRequest) { r.Parameters = map[string]string{"migrationTimeoutSeconds": "29"} }, codes.InvalidArgument, "30 to 3600"},
+		"timeout too long":         {func(r *spec.CreateVolumeRequest) { r.Parameters = map[string]string{"migrationTimeoutSeconds": "3601"} }, codes.InvalidArgument, "30 to 3600"},
+		"mutable parameters":       {func(r *spec.CreateVolumeRequest) { r.MutableParameters = map[string]string{"a": "b"} }, codes.InvalidArgument, "mutable"},
+		"from what is no snapshot": {func(r *spec.CreateVolumeRequest) { r.VolumeContentSource = fromSnapshot("s") }, codes.NotFound, `no snapshot "s"`},
+		"from no volume":           {func(r *spec.CreateVolumeRequest) { r.VolumeContentSource = fromVolume("a/b") }, codes.InvalidArgument, "handle"},
+		"from nothing":             {func(r *spec.CreateVolumeRequest) { r.VolumeContentSource = &spec.VolumeContentSource{} }, codes.InvalidArgument, "neither"},
+		"from no array":            {func(r *spec.CreateVolumeRequest) { r.VolumeContentSource = fromVolume("pvc-a.nowhere") }, codes.FailedPrecondition, "not configured"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, m := serveMemory(t)

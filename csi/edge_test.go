@@ -39,6 +39,8 @@ func TestCodes(t *testing.T) {
 		{rds.ErrInUse, codes.FailedPrecondition},
 		{rds.ErrLedger, codes.FailedPrecondition},
 		{rds.ErrInvalid, codes.InvalidArgument},
+		{rds.ErrUnderWay, codes.Aborted},
+		{rds.ErrOutOfRange, codes.OutOfRange},
 		{rds.ErrFailed, codes.Internal},
 	} {
 		t.Run(test.kind.Error(), func(t *testing.T) {
@@ -237,7 +239,7 @@ func TestIdentity(t *testing.T) {
 		t.Errorf("%v, %v", capabilities, err)
 	}
 	// What is offered works, and what is not offered is Unimplemented.
-	_, err = e.CreateSnapshot(t.Context(), &spec.CreateSnapshotRequest{})
+	_, err = e.ControllerModifyVolume(t.Context(), &spec.ControllerModifyVolumeRequest{})
 	if status.Code(err) != codes.Unimplemented {
 		t.Error(err)
 	}

@@ -229,6 +229,8 @@ func (e *env) count(t *testing.T) int {
 	return len(r.GetEntries())
 }
 
+func codeOf(err error) codes.Code { return status.Code(err) }
+
 func wantCode(t *testing.T, err error, want codes.Code) {
 	t.Helper()
 	if got := status.Code(err); got != want {

@@ -36,8 +36,14 @@ func (s *Server) ControllerGetCapabilities(context.Context, *spec.ControllerGetC
 		spec.ControllerServiceCapability_RPC_LIST_VOLUMES,
 		spec.ControllerServiceCapability_RPC_LIST_VOLUMES_PUBLISHED_NODES,
 		spec.ControllerServiceCapability_RPC_GET_VOLUME,
+		spec.ControllerServiceCapability_RPC_GET_VOLUME_HEALTH,
+		spec.ControllerServiceCapability_RPC_LIST_VOLUME_HEALTH,
 		spec.ControllerServiceCapability_RPC_GET_CAPACITY,
 		spec.ControllerServiceCapability_RPC_EXPAND_VOLUME,
+		spec.ControllerServiceCapability_RPC_CREATE_DELETE_SNAPSHOT,
+		spec.ControllerServiceCapability_RPC_LIST_SNAPSHOTS,
+		spec.ControllerServiceCapability_RPC_GET_SNAPSHOT,
+		spec.ControllerServiceCapability_RPC_CLONE_VOLUME,
 		// Lets ReadWriteOnce and ReadWriteOncePod be told apart.
 		spec.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
 	}

@@ -62,6 +62,12 @@ func requestValues(method string, request any) []any {
 	if r, ok := request.(interface{ GetVolumeId() string }); ok && r.GetVolumeId() != "" {
 		values = append(values, "volume", r.GetVolumeId())
 	}
+	if r, ok := request.(interface{ GetSnapshotId() string }); ok && r.GetSnapshotId() != "" {
+		values = append(values, "snapshot", r.GetSnapshotId())
+	}
+	if r, ok := request.(interface{ GetSourceVolumeId() string }); ok && r.GetSourceVolumeId() != "" {
+		values = append(values, "sourceVolume", r.GetSourceVolumeId())
+	}
 	if r, ok := request.(interface{ GetName() string }); ok && r.GetName() != "" {
 		values = append(values, "name", r.GetName())
 	}
@@ -77,7 +83,8 @@ func requestValues(method string, request any) []any {
 
 // changing are the methods that change something; how they end is for the
 // operator of a cluster, what the others answer is not.
-var changing = []string{"CreateVolume", "DeleteVolume", "ControllerPublishVolume", "ControllerUnpublishVolume", "ControllerExpandVolume"}
+var changing = []string{"CreateVolume", "DeleteVolume", "ControllerPublishVolume", "ControllerUnpublishVolume", "ControllerExpandVolume",
+	"CreateSnapshot", "DeleteSnapshot"}
 
 // changingNode are those of the Node service.
 var changingNode = []string{"NodeStageVolume", "NodeUnstageVolume", "NodePublishVolume", "NodeUnpublishVolume", "NodeExpandVolume"}

@@ -18,6 +18,7 @@ import (
 type listed struct {
 	handle string
 	volume rds.Volume
+	pool   rds.Pool
 }
 
 // ListVolumes lists the volumes of every array with the nodes that hold them.
@@ -35,12 +36,8 @@ func (s *Server) ListVolumes(ctx context.Context, r *spec.ListVolumesRequest) (*
 	if err != nil {
 		return nil, fmt.Errorf("list volumes: %w", err)
 	}
-	rest := slices.DeleteFunc(all, func(l listed) bool { return after != "" && l.handle <= after })
-	response := &spec.ListVolumesResponse{}
-	if most := int(r.GetMaxEntries()); most > 0 && len(rest) > most {
-		rest = rest[:most]
-		response.NextToken = makeToken(rest[most-1].handle)
-	}
+	rest, next := paginate(all, func(l listed) string { return l.handle }, after, r.GetMaxEntries())
+	response := &spec.ListVolumesResponse{NextToken: next}
 	for _, l := range rest {
 		response.Entries = append(response.Entries, &spec.ListVolumesResponse_Entry{
 			Volume: &spec.Volume{VolumeId: l.handle, CapacityBytes: l.volume.Size},
@@ -50,7 +47,7 @@ func (s *Server) ListVolumes(ctx context.Context, r *spec.ListVolumesRequest) (*
 	return response, nil
 }
 
-// list reads every array, all at once, and sorts by handle.
+// list reads every array, all at once.
 func (s *Server) list(ctx context.Context) ([]listed, error) {
 	views := make([]rds.View, len(s.config.Backends))
 	group, ctx := errgroup.WithContext(ctx)
@@ -69,12 +66,23 @@ func (s *Server) list(ctx context.Context) ([]listed, error) {
 			handle := s.volumeOf(&s.config.Backends[i], slot).handle
 			// A slot that no handle can name is not a volume of this driver.
 			if _, err := rds.ParseHandle(handle); err == nil {
-				all = append(all, listed{handle: handle, volume: v})
+				all = append(all, listed{handle: handle, volume: v, pool: view.Pool})
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b listed) int { return cmp.Compare(a.handle, b.handle) })
 	return all, nil
+}
+
+// paginate sorts by handle and cuts out the page behind after. Without a limit
+// all the rest is one page.
+func paginate[T any](all []T, handle func(T) string, after string, limit int32) (page []T, next string) {
+	slices.SortFunc(all, func(a, b T) int { return cmp.Compare(handle(a), handle(b)) })
+	page = slices.DeleteFunc(all, func(one T) bool { return after != "" && handle(one) <= after })
+	if most := int(limit); most > 0 && len(page) > most {
+		page = page[:most]
+		next = makeToken(handle(page[most-1]))
+	}
+	return page, next
 }
 
 // A token is the last handle of the page before it, so that volumes that come and

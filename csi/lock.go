@@ -37,7 +37,8 @@ func (o *operations) begin(handle, operation string) (end func(), err error) {
 	}, nil
 }
 
-// unresolved remembers the volumes whose creation was cut off in flight.
+// unresolved remembers the volumes whose creation was cut off in flight or goes
+// on by itself.
 // csi-provisioner forgets a volume at the first final error, so a later attempt
 // that is refused without the array having said whether the volume exists (a
 // login that no longer works, say) must not look final: the volume would leak.
@@ -53,7 +54,7 @@ func (u *unresolved) note(handle string, err error) error {
 	defer u.mu.Unlock()
 	_, open := u.handles[handle]
 	switch {
-	case errors.Is(err, rds.ErrUnknownOutcome):
+	case errors.Is(err, rds.ErrUnknownOutcome), errors.Is(err, rds.ErrUnderWay):
 		if u.handles == nil {
 			u.handles = map[string]struct{}{}
 		}

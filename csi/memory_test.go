@@ -2,6 +2,8 @@ package csi_test
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 type memory struct {
 	mu      sync.Mutex
 	volumes map[string]rds.Volume
+	snaps   map[string]rds.Snapshot
 	pool    rds.Pool
 	// before is called ahead of every operation; its error is the operation's.
 	before func(ctx context.Context, op, slot string) error
@@ -21,6 +24,7 @@ type memory struct {
 func newMemory() *memory {
 	return &memory{
 		volumes: map[string]rds.Volume{},
+		snaps:   map[string]rds.Snapshot{},
 		pool:    rds.Pool{MountPoint: "raid10", FS: "xfs", Size: 1 << 40, Free: 1 << 40},
 	}
 }
@@ -74,6 +78,15 @@ func (m *memory) Create(ctx context.Context, n rds.NewVolume) (rds.Volume, error
 			return v, &rds.Error{Kind: rds.ErrExists, Op: "create volume", Slot: n.Slot}
 		}
 		return v, nil
+	}
+	if !n.From.Blank() {
+		size, err := m.sizeOf(n.From)
+		if err == nil {
+			n.Size, err = n.Fit(size, 1<<20)
+		}
+		if err != nil {
+			return rds.Volume{}, err
+		}
 	}
 	v := rds.Volume{ID: "*1", Slot: n.Slot, Size: n.Size, Path: "/raid10/" + n.Slot + ".img", Port: 4420, Ledger: rds.Ledger{Known: true}}
 	v.Comment = v.Ledger.String()
@@ -130,6 +143,54 @@ func (m *memory) Delete(ctx context.Context, slot string) error {
 		return err
 	}
 	delete(m.volumes, slot)
+	return nil
+}
+
+func (m *memory) sizeOf(from rds.Source) (int64, error) {
+	if s, ok := m.snaps[from.Snapshot]; ok {
+		return s.Size, nil
+	}
+	v, err := m.find(from.Volume)
+	return v.Size, err
+}
+
+func (m *memory) CreateSnapshot(ctx context.Context, n rds.NewSnapshot) (rds.Snapshot, error) {
+	if err := m.start(ctx, "create snapshot", n.ID); err != nil {
+		return rds.Snapshot{}, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s, ok := m.snaps[n.ID]; ok {
+		if s.Source != n.Source {
+			return s, &rds.Error{Kind: rds.ErrExists, Op: "snapshot volume", Slot: n.Source}
+		}
+		return s, nil
+	}
+	v, err := m.find(n.Source)
+	if err != nil {
+		return rds.Snapshot{}, err
+	}
+	s := rds.Snapshot{ID: n.ID, Source: n.Source, Size: v.Size, Created: time.Unix(2, 0), Ready: true}
+	m.snaps[n.ID] = s
+	return s, nil
+}
+
+func (m *memory) Snapshots(ctx context.Context) ([]rds.Snapshot, error) {
+	if err := m.start(ctx, "snapshots", ""); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.snaps)), nil
+}
+
+func (m *memory) DeleteSnapshot(ctx context.Context, id string) error {
+	if err := m.start(ctx, "delete snapshot", id); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.snaps, id)
 	return nil
 }
 

@@ -21,6 +21,11 @@ import (
 // simulate starts a simulated array and a client of it.
 func simulate(t *testing.T) (*routeros.Server, *client.Array) {
 	t.Helper()
+	return simulateOn(t, "xfs")
+}
+
+func simulateOn(t *testing.T, fs string) (*routeros.Server, *client.Array) {
+	t.Helper()
 	server, err := routeros.New(routeros.Options{HostKeyType: routeros.Ed25519})
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +35,7 @@ func simulate(t *testing.T) (*routeros.Server, *client.Array) {
 			t.Error(err)
 		}
 	})
-	if err := server.AddPool(routeros.Pool{Name: "raid10", Size: 10 << 40}); err != nil {
+	if err := server.AddPool(routeros.Pool{Name: "raid10", FS: fs, Size: 10 << 40}); err != nil {
 		t.Fatal(err)
 	}
 	if err := server.AddDirectory("raid10/k8s"); err != nil {

@@ -5,6 +5,8 @@ import (
 	"math"
 
 	spec "github.com/container-storage-interface/spec/lib/go/csi"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/rds"
 )
 
 const (
@@ -37,14 +39,14 @@ func (r sizeRange) size() (int64, error) {
 	case want == 0:
 		want = min(defaultSize, r.limit/mebibyte*mebibyte)
 		if want == 0 {
-			return 0, fmt.Errorf("%w: at most %d bytes are allowed, and volumes are whole MiB", errOutOfRange, r.limit)
+			return 0, fmt.Errorf("%w: at most %d bytes are allowed, and volumes are whole MiB", rds.ErrOutOfRange, r.limit)
 		}
 	case want > math.MaxInt64-mebibyte:
-		return 0, fmt.Errorf("%w: %d bytes are more than any array has", errOutOfRange, want)
+		return 0, fmt.Errorf("%w: %d bytes are more than any array has", rds.ErrOutOfRange, want)
 	}
 	want = (want + mebibyte - 1) / mebibyte * mebibyte
 	if r.limit > 0 && want > r.limit {
-		return 0, fmt.Errorf("%w: %d bytes rounded up to whole MiB are %d, and at most %d are allowed", errOutOfRange, r.required, want, r.limit)
+		return 0, fmt.Errorf("%w: %d bytes rounded up to whole MiB are %d, and at most %d are allowed", rds.ErrOutOfRange, r.required, want, r.limit)
 	}
 	return want, nil
 }

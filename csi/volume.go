@@ -44,17 +44,22 @@ func (s *Server) delete(ctx context.Context, vol volume) error {
 	}
 	// A volume of another plugin, or a comment that was edited: the ledger is
 	// rebuilt from what the cluster just said, and then decides as any other.
-	_, err = vol.Array.Update(ctx, vol.slot, func(_ context.Context, v rds.Volume) (rds.Change, error) {
+	if err := s.rebuild(ctx, vol, attached); err != nil && !errors.Is(err, rds.ErrNotFound) {
+		return err
+	}
+	return vol.Array.Delete(ctx, vol.slot)
+}
+
+// rebuild writes a ledger for a volume that has none.
+func (s *Server) rebuild(ctx context.Context, vol volume, attached []string) error {
+	_, err := vol.Array.Update(ctx, vol.slot, func(_ context.Context, v rds.Volume) (rds.Change, error) {
 		if v.Ledger.Known {
 			return rds.Change{}, nil
 		}
 		ledger := rds.Rebuild(v, attached, s.config.Now())
 		return rds.Change{Ledger: &ledger}, ledger.Check()
 	})
-	if err != nil && !errors.Is(err, rds.ErrNotFound) {
-		return err
-	}
-	return vol.Array.Delete(ctx, vol.slot)
+	return err
 }
 
 // ControllerExpandVolume grows a volume. The node must look at the device again.
@@ -96,7 +101,7 @@ func (s *Server) expand(ctx context.Context, vol volume, r *spec.ControllerExpan
 	defer end()
 	return vol.Array.Update(ctx, vol.slot, func(ctx context.Context, v rds.Volume) (rds.Change, error) {
 		if capacity.limit > 0 && v.Size > capacity.limit {
-			return rds.Change{}, fmt.Errorf("%w: the volume has %d bytes already, at most %d are allowed, and volumes never shrink", errOutOfRange, v.Size, capacity.limit)
+			return rds.Change{}, fmt.Errorf("%w: the volume has %d bytes already, at most %d are allowed, and volumes never shrink", rds.ErrOutOfRange, v.Size, capacity.limit)
 		}
 		if rds.PublishNeedsCluster(v) {
 			attached, err := s.attached(ctx, vol)

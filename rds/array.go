@@ -6,8 +6,8 @@ import (
 )
 
 // Array is one ROSE Data Server. Every error wraps one of the sentinels of this
-// package; a method that fails with anything but ErrUnknownOutcome or ErrConflict
-// has changed nothing, except that a Delete may have begun. A disk that has the
+// package; a method that fails with anything but ErrUnknownOutcome, ErrConflict or
+// ErrUnderWay has changed nothing, except that a deletion may have begun. A disk that has the
 // slot but is no volume of this driver is ErrExists: nothing may be concluded
 // from it about the volume. Implementations are safe for concurrent use, but callers
 // keep two calls from changing one slot at the same time.
@@ -17,8 +17,10 @@ type Array interface {
 	// Volume reads one volume afresh; ErrNotFound is the array's own answer.
 	Volume(ctx context.Context, slot string) (Volume, error)
 	// Create makes a volume, with an empty ledger and without an export. A
-	// volume of the same slot and size is returned as it is, one of another
-	// size is ErrExists.
+	// volume of the same slot, size and source is returned as it is, one that
+	// differs is ErrExists. A source that is absent is ErrNotFound; while one is
+	// being copied, which only arrays without snapshots of their own do, the
+	// volume does not exist yet: ErrUnderWay.
 	Create(ctx context.Context, v NewVolume) (Volume, error)
 	// Update reads, decides and writes under compare-and-swap of the comment.
 	// decide may first be shown what was read earlier; a change is only made, and
@@ -29,6 +31,15 @@ type Array interface {
 	// Delete removes a volume whose ledger is known and names nobody, and then
 	// its files. It returns nil when a fresh answer proves the volume absent.
 	Delete(ctx context.Context, slot string) error
+	// CreateSnapshot keeps the present content of a volume. One of the same id and
+	// source is returned as it is, one of another source is ErrExists. One that is
+	// not Ready yet becomes so, and whatever keeps it from that is found out, by
+	// calling again.
+	CreateSnapshot(ctx context.Context, n NewSnapshot) (Snapshot, error)
+	// Snapshots reads all snapshots, in the order of their ids.
+	Snapshots(ctx context.Context) ([]Snapshot, error)
+	// DeleteSnapshot returns nil when a fresh answer proves the snapshot absent.
+	DeleteSnapshot(ctx context.Context, id string) error
 }
 
 // Decide says what is to change about the volume it is shown.
@@ -51,6 +62,7 @@ func (v View) Observed() bool { return !v.ObservedAt.IsZero() }
 type Pool struct {
 	MountPoint string // without a leading slash, for example "raid10"
 	FS         string // "xfs", "ext4", "btrfs"
+	State      string // of a RAID, as the array says it: "clean"; may be empty
 	Size       int64  // bytes
 	Free       int64  // bytes
 	Allocated  int64  // bytes promised to volumes: the sum of their sizes
@@ -78,7 +90,11 @@ type Volume struct {
 // NewVolume asks for a volume.
 type NewVolume struct {
 	Slot string
-	Size int64 // bytes, a multiple of 1 MiB
+	Size int64 // bytes, a multiple of 1 MiB; with a source, 0 for the source's
+	From Source
+	// Limit is the greatest size, in bytes, that the source's may turn out to be;
+	// 0 is none.
+	Limit int64
 }
 
 // Change is what one update does to a volume, all at once. The zero Change

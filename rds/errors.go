@@ -33,6 +33,11 @@ var (
 	// ErrLedger: the volume's comment cannot carry a ledger, or carries none
 	// where the change needs one.
 	ErrLedger = errors.New("ledger unknown")
+	// ErrUnderWay: what was asked for has begun and goes on by itself; asking
+	// again tells when it is done.
+	ErrUnderWay = errors.New("under way")
+	// ErrOutOfRange: no size meets both the request and the source.
+	ErrOutOfRange = errors.New("size out of range")
 	// ErrInvalid: the request itself is malformed. Nothing was sent.
 	ErrInvalid = errors.New("invalid")
 	// ErrFailed: the array refused in words that fit no other kind.

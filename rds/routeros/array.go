@@ -34,6 +34,7 @@ type memory struct {
 	sequence  uint64 // counts what was learned, so that an older answer replaces no newer one
 	poolAsked uint64 // the sequence when the pool was asked for
 	kept      []keptPromise
+	snaps     map[string]kept  // by id
 	promised  map[string]int64 // bytes that creations and expansions under way will take
 	// uncertain are the slots with a command whose outcome is unknown: it may
 	// still be running, so the next change must make its comparison fail.
@@ -51,7 +52,7 @@ var _ rds.Array = (*Array)(nil)
 type Option func(*Array)
 
 // WithObserver is told of every command: its verb (view, volume, create, update,
-// remove, files), "ok" or the kind of failure, and how long it took.
+// remove, files, snapshot, snapshots, copy), "ok" or the kind of failure, and how long it took.
 func WithObserver(observe func(verb, result string, d time.Duration)) Option {
 	return func(a *Array) { a.observe = observe }
 }
@@ -71,7 +72,7 @@ func New(cfg Config, opts ...Option) (*Array, error) {
 	}
 	a := &Array{
 		cfg: cfg, log: logr.Discard(), clock: clock.RealClock{}, observe: func(string, string, time.Duration) {},
-		memory: memory{rows: map[string]remembered{}, promised: map[string]int64{}, uncertain: map[string]bool{}},
+		memory: memory{rows: map[string]remembered{}, snaps: map[string]kept{}, promised: map[string]int64{}, uncertain: map[string]bool{}},
 	}
 	for _, opt := range opts {
 		opt(a)

@@ -22,6 +22,8 @@ const (
 	defaultMaxChannels    = 4
 	defaultDialTimeout    = 10 * time.Second
 	defaultCommandTimeout = 15 * time.Second
+	// maxBasePath keeps the longest command within maxScript.
+	maxBasePath = 96
 )
 
 var (
@@ -154,7 +156,7 @@ func (c *Config) Validate() error {
 		_, err := parseHostKey(line)
 		check(err == nil, "hostKey: %v", err)
 	}
-	check(basePattern.MatchString(c.BasePath) && len(c.BasePath) <= 128, "basePath %q: a directory like raid10/k8s of letters, digits, dot, dash and underscore, at most 128", c.BasePath)
+	check(basePattern.MatchString(c.BasePath) && len(c.BasePath) <= maxBasePath, "basePath %q: a directory like raid10/k8s of letters, digits, dot, dash and underscore, at most %d", c.BasePath, maxBasePath)
 	check(nqnPattern.MatchString(c.NQNPrefix) && len(c.NQNPrefix) <= 128, "nqnPrefix %q: like nqn.2000-02.com.mikrotik, at most 128", c.NQNPrefix)
 	for _, address := range c.NVMeAddresses {
 		check(address != "" && !strings.ContainsAny(address, " /"), "nvmeAddresses: %q is not an address", address)

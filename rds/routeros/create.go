@@ -21,41 +21,84 @@ const (
 // Create makes a volume with an empty ledger and without an export.
 func (a *Array) Create(ctx context.Context, n rds.NewVolume) (rds.Volume, error) {
 	v, err := a.create(ctx, n)
+	if err == nil && v.Size < n.Size {
+		v, err = a.grown(ctx, v, n)
+	}
 	return v, a.about("create volume", n.Slot, err)
+}
+
+// grown completes a volume that was made with the size of its source. If that
+// fails for good the volume goes: a creation that failed has made nothing.
+func (a *Array) grown(ctx context.Context, v rds.Volume, n rds.NewVolume) (rds.Volume, error) {
+	bigger, err := a.update(ctx, "grow volume", v.Slot, func(_ context.Context, v rds.Volume) (rds.Change, error) { return rds.Expand(v, n.Size) })
+	if !errors.Is(err, rds.ErrNoSpace) && !errors.Is(err, rds.ErrFailed) {
+		return bigger, err
+	}
+	if undone := a.delete(ctx, v.Slot); undone != nil {
+		return v, &rds.Error{Kind: rds.ErrUnknownOutcome, Err: fmt.Errorf("%w, and removing it failed: %w", err, undone)}
+	}
+	return v, err
 }
 
 func (a *Array) create(ctx context.Context, n rds.NewVolume) (rds.Volume, error) {
 	if err := checkSlot(n.Slot); err != nil {
 		return rds.Volume{}, err
 	}
-	if len(n.Slot) > rds.MaxNewSlot || n.Size <= 0 || n.Size%sizeUnit != 0 {
+	if len(n.Slot) > rds.MaxNewSlot || n.Size < 0 || n.Size == 0 && n.From.Blank() || n.Size%sizeUnit != 0 {
 		return rds.Volume{}, &rds.Error{Kind: rds.ErrInvalid, Err: fmt.Errorf("slot of %d characters (at most %d), %d bytes (a multiple of 1 MiB)", len(n.Slot), rds.MaxNewSlot, n.Size)}
 	}
-	taken, err := a.promise(ctx, n.Slot, n.Size)
-	if errors.Is(err, rds.ErrNoSpace) {
-		// A volume that exists takes no more space.
-		if v, existsErr := a.volume(ctx, n.Slot); existsErr == nil {
-			return sameSize(v, n)
-		}
-	}
+	sized, src, err := a.sized(ctx, n, false)
 	if err != nil {
+		return a.unlessMade(ctx, n, err)
+	}
+	taken, err := a.promise(ctx, n.Slot, sized.Size)
+	if err != nil {
+		return a.unlessMade(ctx, n, err)
+	}
+	add := a.add
+	if src != nil && src.image != "" {
+		add = a.addCopy
+	}
+	p, err := a.knownPool(ctx)
+	if err != nil {
+		taken(false)
 		return rds.Volume{}, err
 	}
-	v, created, err := a.add(ctx, n)
+	v, created, err := add(ctx, p, n, sized, src)
 	taken(created)
 	return v, err
 }
 
-// add runs the creating script until it either made the volume or found one.
-func (a *Array) add(ctx context.Context, n rds.NewVolume) (v rds.Volume, created bool, err error) {
-	p, err := a.knownPool(ctx)
-	if err != nil {
-		return rds.Volume{}, false, err
+// sized looks the source up and completes the size by it.
+func (a *Array) sized(ctx context.Context, n rds.NewVolume, fresh bool) (rds.NewVolume, *origin, error) {
+	src, err := a.origin(ctx, n.From, fresh)
+	if err == nil && src != nil {
+		n.Size, err = n.Fit(src.size, sizeUnit)
 	}
+	return n, src, err
+}
+
+// unlessMade gives the volume if an earlier attempt made it: then it takes no more
+// space, and what has become of its source since does not matter.
+func (a *Array) unlessMade(ctx context.Context, n rds.NewVolume, failure error) (rds.Volume, error) {
+	for _, kind := range []error{rds.ErrNoSpace, rds.ErrNotFound, rds.ErrOutOfRange, rds.ErrInUse, rds.ErrLedger, rds.ErrUnderWay} {
+		if !errors.Is(failure, kind) {
+			continue
+		}
+		if v, err := a.volume(ctx, n.Slot); err == nil {
+			return same(v, n)
+		}
+	}
+	return rds.Volume{}, failure
+}
+
+// add runs the creating script until it either made the volume or found one. n is
+// what was asked for, and sized the same with the size that it comes to.
+func (a *Array) add(ctx context.Context, p pool, n, sized rds.NewVolume, src *origin) (v rds.Volume, created bool, err error) {
 	tolerated := 0
 	for range maxTries {
-		image := newImage(&a.cfg, p, n.Slot)
-		got, err := a.changing(ctx, n.Slot, creation(&a.cfg, p, n, image, tolerated))
+		image := newImage(&a.cfg, p, n.Slot, originTag(n.From))
+		got, err := a.changing(ctx, n.Slot, creation(&a.cfg, p, sized, src, image, tolerated))
 		if err != nil {
 			if v, existsErr := a.raced(ctx, n, err); existsErr == nil {
 				return v, false, nil
@@ -74,13 +117,16 @@ func (a *Array) add(ctx context.Context, n rds.NewVolume) (v rds.Volume, created
 			if tolerated, err = found.tolerable(&a.cfg, n.Slot); err != nil {
 				return rds.Volume{}, false, err
 			}
-		case found.disk.Path == "/"+image.path && found.disk.Size < n.Size:
-			return rds.Volume{}, false, a.undo(ctx, *found.disk, n)
+			if sized, src, err = a.sized(ctx, n, true); err != nil {
+				return rds.Volume{}, false, err
+			}
+		case found.disk.Path == "/"+image.path && src == nil && found.disk.Size < sized.Size:
+			return rds.Volume{}, false, a.undo(ctx, *found.disk, sized)
 		case found.disk.Path == "/"+image.path:
 			a.settleCreated(ctx, p, *found.disk, found)
 			return *found.disk, true, nil
 		default:
-			if v, err = sameSize(*found.disk, n); err == nil {
+			if v, err = same(*found.disk, n); err == nil {
 				a.settleCreated(ctx, p, v, found)
 			}
 			return v, false, err
@@ -99,19 +145,25 @@ func (a *Array) raced(ctx context.Context, n rds.NewVolume, refusal error) (rds.
 	if err != nil {
 		return rds.Volume{}, refusal
 	}
-	if v, err = sameSize(v, n); err != nil {
+	if v, err = same(v, n); err != nil {
 		return rds.Volume{}, refusal
 	}
 	a.settle(v.Slot)
 	return v, nil
 }
 
-// sameSize judges a volume that exists already.
-func sameSize(v rds.Volume, n rds.NewVolume) (rds.Volume, error) {
-	if v.Ledger.Deleting {
-		return rds.Volume{}, &rds.Error{Kind: rds.ErrInUse, Err: fmt.Errorf("a volume of this name is being deleted")}
-	}
-	if v.Size != n.Size {
+// same judges a volume that exists already.
+func same(v rds.Volume, n rds.NewVolume) (rds.Volume, error) {
+	switch tag := tagOf(v); {
+	case v.Ledger.Deleting:
+		return rds.Volume{}, &rds.Error{Kind: rds.ErrUnderWay, Err: fmt.Errorf("the deletion of a volume of this name")}
+	case tag != originTag(n.From) && n.From.Blank():
+		return rds.Volume{}, &rds.Error{Kind: rds.ErrExists, Err: fmt.Errorf("it was made from a snapshot or volume, and an empty one is wanted")}
+	case tag != originTag(n.From):
+		return rds.Volume{}, &rds.Error{Kind: rds.ErrExists, Err: fmt.Errorf("it was not made from %s", n.From)}
+	case n.Size > v.Size && !n.From.Blank() && v.Ledger.Known && v.Ledger.Generation == 0:
+		return v, nil // an attempt that did not come to growing it
+	case n.Size > 0 && v.Size != n.Size, n.Limit > 0 && v.Size > n.Limit:
 		return rds.Volume{}, &rds.Error{Kind: rds.ErrExists, Err: fmt.Errorf("it has %d bytes, %d are wanted", v.Size, n.Size)}
 	}
 	return v, nil
@@ -148,20 +200,22 @@ type image struct {
 
 // newImage chooses a name that was never used: 32 random bits behind the slot,
 // so that stale data cannot come back and no script that runs late meets a name
-// it knows. On btrfs every volume has a subvolume, since that is what a snapshot
-// is taken of.
-func newImage(c *Config, p pool, slot string) image {
+// it knows. The tag tells where the content comes from. On btrfs every volume has
+// a subvolume, since that is what a snapshot is taken of; the image in one that is
+// made of another has its old name there, and yet a path that is new.
+func newImage(c *Config, p pool, slot, tag string) image {
 	random := make([]byte, 4)
 	_, _ = rand.Read(random) // never fails
-	stem := c.BasePath + "/" + slot + "." + hex.EncodeToString(random)
+	stem := c.BasePath + "/" + slot + "." + hex.EncodeToString(random) + tag
 	if p.FS != "btrfs" {
 		return image{path: stem + ".img"}
 	}
 	return image{path: stem + "/disk.img", subvolume: strings.TrimPrefix(stem, p.MountPoint+"/")}
 }
 
-// madeHere matches, behind <base>/<slot>, the names that newImage makes.
-var madeHere = regexp.MustCompile(`^\.[0-9a-f]{8}(\.img|(/disk\.img)?)$`)
+// madeHere matches, behind <base>/<slot>, the names that newImage makes, and those
+// of copies under way; it captures the tag.
+var madeHere = regexp.MustCompile(`^\.[0-9a-f]{8}(-[0-9a-f]{8})?(\.img|\.[0-9]{1,12}\.part|(/disk\.img)?)$`)
 
 // isMadeHere tells a volume of this driver from one of another plugin, whose image
 // is <base>/<slot>.img.
@@ -170,25 +224,56 @@ func isMadeHere(v rds.Volume, c *Config) bool {
 	return ok && madeHere.MatchString(rest)
 }
 
+// tagOf reads a volume's tag back from its image's name.
+func tagOf(v rds.Volume) string {
+	_, rest, _ := strings.Cut(v.Path, "/"+v.Slot+".")
+	if part := madeHere.FindStringSubmatch("." + rest); part != nil {
+		return part[1]
+	}
+	return ""
+}
+
 // creation adds a disk if there is none of the slot and no more files of it than
 // tolerated. An add that fails takes back what it may have made.
-func creation(c *Config, p pool, n rds.NewVolume, to image, tolerated int) *script {
-	conditions := []string{
-		count(diskMenu, whereSlot(n.Slot), 0),
-		count(diskMenu, whereImage(filePrefix(c.BasePath, n.Slot)), 0),
-		count(fileMenu, whereFiles(c.BasePath, n.Slot), tolerated),
-	}
-	// An export that was never named would get a name of RouterOS's choosing,
-	// which the other plugin's volumes have, too: generation 0 marks it as ours.
-	add := fmt.Sprintf("/disk/add type=file slot=%s file-path=%s file-size=%d mount-filesystem=no nvme-tcp-export=no nvme-tcp-server-port=%d nvme-tcp-server-nqn=%s comment=%s",
-		Quote(n.Slot), Quote(to.path), n.Size, c.NVMePort, Quote(rds.NQN(c.NQNPrefix, n.Slot, 0)), Quote(rds.Ledger{Known: true}.String()))
+func creation(c *Config, p pool, n rds.NewVolume, src *origin, to image, tolerated int) *script {
+	conditions := append(vacant(c, n.Slot, tolerated), src.met()...)
+	add := addDisk(c, n, src, to)
 	s := newScript("create", true)
 	undo := []string{s.mark(markChanged), removeFile(to.path)}
 	if to.subvolume != "" {
-		add = fmt.Sprintf("%s/add name=%s fs=%s;%s", subvolumeMenu, Quote(to.subvolume), Quote(p.slot), add)
+		parent := ""
+		if src != nil {
+			// Without read-only=yes what is made of a read-only snapshot can be
+			// written to, as always on btrfs [INF].
+			parent = " parent=" + Quote(src.subvolume)
+		}
+		add = fmt.Sprintf("%s/add%s name=%s fs=%s;%s", subvolumeMenu, parent, Quote(to.subvolume), Quote(p.slot), add)
 		undo[1] = removeSubvolume(p, to.subvolume)
 	}
 	undo = append(undo, s.mark(markUndone), ":error $f")
 	s.guarded(conditions, fmt.Sprintf(":onerror f in={%s} do={%s}", add, strings.Join(undo, ";")))
 	return s.add(listing(c, p, n.Slot)...)
+}
+
+// vacant are the conditions under which a slot is free.
+func vacant(c *Config, slot string, tolerated int) []string {
+	return []string{
+		count(diskMenu, whereSlot(slot), 0),
+		count(diskMenu, whereImage(filePrefix(c.BasePath, slot)), 0),
+		count(fileMenu, whereFiles(c.BasePath, slot), tolerated),
+	}
+}
+
+// addDisk makes a volume's disk: with a new image, or, if there is a source, on
+// the image that has its content already. That one is taken as it is, which is
+// what an add without file-size does [MAN].
+func addDisk(c *Config, n rds.NewVolume, src *origin, to image) string {
+	size := fmt.Sprintf(" file-size=%d", n.Size)
+	if src != nil {
+		size = ""
+	}
+	// An export that was never named would get a name of RouterOS's choosing,
+	// which the other plugin's volumes have, too: generation 0 marks it as ours.
+	return fmt.Sprintf("/disk/add type=file slot=%s file-path=%s%s mount-filesystem=no nvme-tcp-export=no nvme-tcp-server-port=%d nvme-tcp-server-nqn=%s comment=%s",
+		Quote(n.Slot), Quote(to.path), size, c.NVMePort, Quote(rds.NQN(c.NQNPrefix, n.Slot, 0)), Quote(rds.Ledger{Known: true}.String()))
 }

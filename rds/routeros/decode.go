@@ -139,7 +139,7 @@ func decodePool(rows []row, c *Config) (pool, error) {
 		if !sized || !known {
 			return pool{}, fmt.Errorf("pool %s shows no exact size and free space (size %q, free %q)", point, r.text("size"), r.text("free"))
 		}
-		p = pool{slot: r.text("slot"), Pool: rds.Pool{MountPoint: point, FS: r.text("fs"), Size: size, Free: free}}
+		p = pool{slot: r.text("slot"), Pool: rds.Pool{MountPoint: point, FS: r.text("fs"), State: r.text("state"), Size: size, Free: free}}
 	}
 	if p.slot == "" {
 		found := "nothing is mounted"

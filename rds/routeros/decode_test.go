@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -44,7 +45,7 @@ func TestDecodeRecorded(t *testing.T) {
 		t.Errorf("ours %v (-want +got)\n%s", ours, diff)
 	}
 	p, err := decodePool(rows, &testConfig)
-	wantPool := pool{slot: "raid10", Pool: rds.Pool{MountPoint: "raid10", FS: "xfs", Size: 16003143565312, Free: 14789895307264, Allocated: 1 << 40}}
+	wantPool := pool{slot: "raid10", Pool: rds.Pool{MountPoint: "raid10", FS: "xfs", State: "clean", Size: 16003143565312, Free: 14789895307264, Allocated: 1 << 40}}
 	if diff := cmp.Diff(wantPool, p, cmp.AllowUnexported(pool{})); diff != "" || err != nil {
 		t.Errorf("%v (-want +got)\n%s", err, diff)
 	}
@@ -240,7 +241,7 @@ func FuzzDecode(f *testing.F) {
 // TestScriptsFit builds the longest commands that are possible: RouterOS's limit
 // is unknown, ours must hold for whatever a comment contains.
 func TestScriptsFit(t *testing.T) {
-	c := Config{BasePath: strings.Repeat("b", 128), NQNPrefix: "nqn.2000-02." + strings.Repeat("n", 116), NVMePort: 65535}
+	c := Config{BasePath: strings.Repeat("b", maxBasePath), NQNPrefix: "nqn.2000-02." + strings.Repeat("n", 116), NVMePort: 65535}
 	slot := strings.Repeat("s", 64)
 	ledger := rds.Ledger{Known: true, Generation: 1 << 62, Foreign: strings.Repeat("?", rds.MaxComment-30)}
 	v := rds.Volume{Slot: slot, Comment: ledger.String(), Ledger: ledger, NQN: rds.NQN(c.NQNPrefix, slot, 1<<62), Path: "/" + c.BasePath + "/" + slot + ".0123abcd.img"}
@@ -252,9 +253,13 @@ func TestScriptsFit(t *testing.T) {
 	}
 	p := pool{slot: slot, Pool: rds.Pool{FS: "btrfs", MountPoint: c.mountPoint()}}
 	n := rds.NewVolume{Slot: slot[:rds.MaxNewSlot], Size: 1 << 62}
+	xfs, id, now := pool{slot: slot, Pool: rds.Pool{FS: "xfs", MountPoint: c.mountPoint()}}, rds.SnapshotFor("a"), time.Unix(1<<33, 0)
 	for name, s := range map[string]*script{
-		"update": w.script(), "create": creation(&c, p, n, newImage(&c, p, n.Slot), 9),
-		"list": newScript("", false).add(listing(&c, p, slot)...).add(removeSubvolume(p, v.Path)),
+		"update": w.script(), "create": creation(&c, p, n, subvolumeOrigin(p, v.Path[1:], n.Size-1), newImage(&c, p, n.Slot, "-12345678"), 9),
+		"snapshot": snapshotting(&c, p, v, v.Path[1:], snapshotStem(&c, id, v, now), id),
+		"copy":     snapshotCopy(&c, xfs, v, snapshotStem(&c, id, v, now), id),
+		"clone":    volumeCopy(&c, xfs, n, &origin{size: n.Size - 1, image: v.Path[1:], conditions: []string{whileUntouched(v)}}, 9, now),
+		"list":     newScript("", false).add(listing(&c, p, slot)...).add(removeSubvolume(p, v.Path)),
 	} {
 		line := s.line()
 		if len(line) > maxScript {

@@ -15,37 +15,42 @@ func (a *Array) View(ctx context.Context) (rds.View, error) {
 }
 
 func (a *Array) view(ctx context.Context) (rds.View, error) {
+	view, _, _, err := a.viewAnd(ctx)
+	return view, err
+}
+
+// viewAnd reads a view, and whatever else the statements show.
+func (a *Array) viewAnd(ctx context.Context, statements ...string) (view rds.View, p pool, more []json.RawMessage, err error) {
 	a.mu.Lock()
 	asked := a.sequence
 	a.mu.Unlock()
-	s := newScript("view", false).add(show(showVersion), show(showDisks))
+	s := newScript("view", false).add(show(showVersion), show(showDisks)).add(statements...)
 	got, err := a.run(ctx, s)
 	if err != nil {
-		return rds.View{}, err
+		return view, p, nil, err
 	}
-	if err := got.want(2); err != nil {
-		return rds.View{}, err
+	if err := got.want(2 + len(statements)); err != nil {
+		return view, p, nil, err
 	}
 	version, err := a.verify(got.values[0])
 	if err != nil {
-		return rds.View{}, err
+		return view, p, nil, err
 	}
 	rows, err := decodeRows(got.values[1])
 	if err != nil {
-		return rds.View{}, err
+		return view, p, nil, err
 	}
-	p, err := decodePool(rows, &a.cfg)
-	if err != nil {
-		return rds.View{}, err
+	if p, err = decodePool(rows, &a.cfg); err != nil {
+		return view, p, nil, err
 	}
-	view := rds.View{ObservedAt: a.clock.Now(), Version: version, Pool: p.Pool, Volumes: map[string]rds.Volume{}}
+	view = rds.View{ObservedAt: a.clock.Now(), Version: version, Pool: p.Pool, Volumes: map[string]rds.Volume{}}
 	for _, r := range rows {
 		if v, ours := r.volume(&a.cfg); ours {
 			view.Volumes[v.Slot] = v
 		}
 	}
 	a.learn(p, view.Volumes, asked)
-	return view, nil
+	return view, p, got.values[2:], nil
 }
 
 // verify checks the version that a read brought along.

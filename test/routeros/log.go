@@ -31,6 +31,8 @@ type Command struct {
 	Output  string    `json:"output"`
 	Outcome Outcome   `json:"outcome"`
 	Error   string    `json:"error,omitempty"`
+	// Job: it was started by :execute and runs in the background.
+	Job bool `json:"job,omitempty"`
 	// Fault that hit the command, empty for none.
 	Fault FaultKind `json:"fault,omitempty"`
 }

@@ -39,6 +39,7 @@ type Server struct {
 	faults     []*Injection
 	random     *rand.Rand
 	log        []*record
+	jobs       []*record
 	stats      Stats
 	running    int
 	idle       chan struct{} // closed and replaced when running becomes 0

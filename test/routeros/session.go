@@ -202,6 +202,7 @@ func (s *Server) machine(out *bytes.Buffer, set Settings, u User) *script.Machin
 		Host: s.array.NewConsole(u.may("read"), u.may("write")), Out: out, Globals: s.array.Globals(),
 		JSON: set.JSON, Locate: set.LocateErrors, After: s.opts.Clock.After,
 	}
+	m.Execute = func(text string) (string, error) { return s.execute(u, text) }
 	if set.WrapPut {
 		m.Format = func(text string) string { return render.Wrap(text, set.Width) }
 	}
@@ -211,23 +212,30 @@ func (s *Server) machine(out *bytes.Buffer, set Settings, u User) *script.Machin
 // step is called before each command of the script.
 func (x *session) step(ctx context.Context, rec *record, in *Injection, st Step) error {
 	s := x.server
-	s.mu.Lock()
-	hook := s.onStep
-	s.mu.Unlock()
-	if hook != nil {
-		s.mu.Lock()
-		c := rec.snapshot()
-		s.mu.Unlock()
-		hook(ctx, c, st)
-	}
+	s.announce(ctx, rec, st)
 	if err := x.atStep(ctx, in, st.Index); err != nil {
 		return err
 	}
-	s.update(rec, func(c *Command) { c.Steps = append(c.Steps, st) })
-	s.mu.Lock()
-	s.stats.Steps++
-	s.mu.Unlock()
+	s.took(rec, st)
 	return nil
+}
+
+// announce tells a test that a step comes.
+func (s *Server) announce(ctx context.Context, rec *record, st Step) {
+	s.mu.Lock()
+	hook, c := s.onStep, rec.snapshot()
+	s.mu.Unlock()
+	if hook != nil {
+		hook(ctx, c, st)
+	}
+}
+
+// took takes a step down.
+func (s *Server) took(rec *record, st Step) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rec.Steps = append(rec.Steps, st)
+	s.stats.Steps++
 }
 
 func (x *session) atStep(ctx context.Context, in *Injection, index int) error {

@@ -29,7 +29,7 @@ func init() {
 		"onerror": biOnError, "return": biReturn, "delay": biDelay, "nothing": biNothing,
 		"log": biLog, "serialize": biSerialize, "deserialize": biDeserialize,
 		"len": biLen, "tostr": biToStr, "tonum": biToNum, "toarray": biToArray, "tobool": biToBool,
-		"toid": biToID, "totime": biToTime, "typeof": biTypeOf, "pick": biPick, "find": biFind,
+		"toid": biToID, "totime": biToTime, "typeof": biTypeOf, "pick": biPick, "find": biFind, "execute": biExecute,
 	}
 	specs := map[string]string{
 		"put": "message", "error": "message", "local": "name:n value do:b", "global": "name:n value do:b",
@@ -39,12 +39,12 @@ func init() {
 		"log": "topics message", "serialize": "value to options delimiter", "deserialize": "value from options",
 		"len": "value", "tostr": "value", "tonum": "value", "toarray": "value", "tobool": "value",
 		"toid": "value", "totime": "value", "typeof": "value", "pick": "value begin end",
-		"find": "value key from",
+		"find": "value key from", "execute": "script file",
 	}
 	// How many of the parameters may be given by position; the rest only by name.
 	byPosition := map[string]int{
 		"put": 1, "error": 1, "local": 2, "global": 2, "set": 2, "if": 1, "foreach": 1, "for": 1, "while": 1,
-		"do": 1, "onerror": 1, "return": 1, "delay": 1, "log": 2, "serialize": 1, "deserialize": 1,
+		"do": 1, "onerror": 1, "return": 1, "delay": 1, "log": 2, "serialize": 1, "deserialize": 1, "execute": 1,
 		"pick": 3, "find": 3,
 	}
 	builtinSpecs = map[string]*Command{}
@@ -379,4 +379,24 @@ func biNothing(f *frame) (Value, error) { return Nothing{}, f.begin() }
 func biLog(f *frame) (Value, error) {
 	_, err := f.one("message")
 	return Nothing{}, err
+}
+
+// biExecute starts a script in the background and answers its job's id.
+func biExecute(f *frame) (Value, error) {
+	v, err := f.one("script")
+	switch code := v.(type) {
+	case nil:
+		return nil, err
+	case *Code:
+		return nil, Failuref("failure: a script in braces can not be simulated; give its text")
+	default:
+		if err != nil {
+			return nil, err
+		}
+		if f.has("file") || f.Execute == nil {
+			return nil, Failuref("failure: can not be simulated")
+		}
+		id, err := f.Execute(code.String())
+		return ID(id), err
+	}
 }

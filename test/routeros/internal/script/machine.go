@@ -108,6 +108,9 @@ type Machine struct {
 	Before func(ctx context.Context, s Step) error
 	// After waits for :delay. Nil means the system's clock.
 	After func(time.Duration) <-chan time.Time
+	// Execute starts a script in the background, as a job that outlives this
+	// one, and answers its id.
+	Execute func(text string) (id string, err error)
 	// Locate appends the command and line to run-time errors.
 	Locate bool
 	// Format shapes what :put writes; nil leaves it alone.

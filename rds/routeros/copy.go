@@ -1,0 +1,212 @@
+package routeros
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/rds"
+)
+
+// On pools that are not btrfs content is copied, by a job in the background of the
+// array: it copies to a name that nothing else uses, and renames when the copy is
+// whole and nobody was let write to the source meanwhile. A job that fails removes
+// its copy and says why in the array's log; one that ends with the array, at a
+// reboot, leaves a copy that is known to be dead by its name, which says when it
+// began.
+//
+// [INF]: that :execute runs a script in the background under the user's policies,
+// that /file/copy (7.23) returns when the copy is whole, that /file/set name=
+// renames within a pool, and that size in a where of /file compares as bytes. A
+// copy whose size differs from the source's is never used.
+
+// A copyJob is one such copy.
+type copyJob struct {
+	from, part, to string // files
+	size           int64
+	while          []string // what must still hold when the copy is whole
+	then           string   // what follows the renaming; if it fails, the file goes
+}
+
+// start is the statement that starts the job.
+func (j copyJob) start() string { return ":execute script=" + Quote(j.script()) }
+
+func (j copyJob) script() string {
+	whole := append([]string{count(fileMenu, fmt.Sprintf("name=%s and size=%d", Quote(j.part), j.size), 1)}, j.while...)
+	named := func(name string) string { return find(fileMenu, "name="+Quote(name)) }
+	steps := []string{fmt.Sprintf("%s/set %s name=%s", fileMenu, named(j.part), Quote(j.to))}
+	undo := []string{fileMenu + "/remove " + named(j.part)}
+	if j.then != "" {
+		steps = append(steps, j.then)
+		undo = append(undo, when([]string{count(diskMenu, whereImage(j.to), 0)}, fileMenu+"/remove "+named(j.to)))
+	}
+	do := fmt.Sprintf("%s/copy number=%s name=%s;%s else={:error \"it is not whole, or the source was in use\"}",
+		fileMenu, named(j.from), Quote(j.part), when(whole, steps...))
+	undo = append(undo, `:log error ("rds-csi: a copy failed: " . $f)`)
+	return fmt.Sprintf(":onerror f in={%s} do={%s}", do, strings.Join(undo, ";"))
+}
+
+// showUptime prints how long the array has been up.
+const showUptime = "/system/resource/get uptime"
+
+// copySnapshot starts the copy of a volume that nobody holds, or tells how far it is.
+func (a *Array) copySnapshot(ctx context.Context, p pool, v rds.Volume, fresh bool, n rds.NewSnapshot) (s rds.Snapshot, done bool, err error) {
+	err = rds.Copyable(v)
+	if err != nil && !fresh {
+		if v, err = a.volume(ctx, n.Source); err == nil {
+			err = rds.Copyable(v)
+		}
+	}
+	if err != nil {
+		return s, false, err
+	}
+	taken, err := a.promise(ctx, n.ID, v.Size)
+	if err != nil {
+		return s, false, err
+	}
+	begun := false
+	defer func() { taken(begun) }()
+	now := a.clock.Now()
+	stem := snapshotStem(&a.cfg, n.ID, v, now)
+	got, err := a.run(ctx, snapshotCopy(&a.cfg, p, v, stem, n.ID))
+	if err == nil {
+		err = got.want(3)
+	}
+	if err != nil {
+		return s, false, err
+	}
+	begun = got.changed
+	all, err := a.learnSnapshots(p, n.ID, got.values[1])
+	if err != nil {
+		return s, false, err
+	}
+	booted, err := bootTime(got.values[2], now)
+	if err != nil {
+		return s, false, err
+	}
+	copies := all[n.ID]
+	for _, k := range copies {
+		if k.Ready || !k.Created.Before(booted) {
+			return k.Snapshot, true, nil
+		}
+	}
+	if begun {
+		parsed, _ := parseSnapshot(&a.cfg, p, stem+".00000000.part")
+		return parsed.Snapshot, true, nil
+	}
+	if len(copies) > 0 {
+		return s, false, a.deleteSnapshot(ctx, n.ID) // dead ones, which are in the way
+	}
+	_, err = a.one(v.Slot, got.values[0])
+	return s, false, err
+}
+
+// snapshotCopy starts a copy if there is nothing of the id.
+func snapshotCopy(c *Config, p pool, v rds.Volume, stem, id string) *script {
+	menu, where := whereSnapshot(c, p, id)
+	random := make([]byte, 4)
+	_, _ = rand.Read(random) // never fails
+	job := copyJob{
+		from: strings.TrimPrefix(v.Path, "/"), part: stem + "." + hex.EncodeToString(random) + ".part", to: stem + ".img", size: v.Size,
+		while: []string{whileUntouched(v), count(menu, where+" and name~"+quoteExpr("", ".img", "$"), 0)},
+	}
+	s := newScript("copy", true)
+	s.guarded([]string{whileUntouched(v), count(menu, where, 0)}, job.start())
+	return s.add(show(disksWhere(whereSlot(v.Slot))), showSnapshots(c, p, id), show(showUptime))
+}
+
+// addCopy starts the copy that becomes a volume, or finds the volume. The job adds
+// the disk, too: the volume exists when its content is whole.
+func (a *Array) addCopy(ctx context.Context, p pool, n, sized rds.NewVolume, src *origin) (v rds.Volume, begun bool, err error) {
+	tolerated := 0
+	for range maxTries {
+		now := a.clock.Now()
+		got, err := a.changing(ctx, n.Slot, volumeCopy(&a.cfg, p, sized, src, tolerated, now))
+		if err != nil {
+			return v, false, err
+		}
+		if len(got.values) == 0 {
+			return v, false, got.want(4)
+		}
+		last := len(got.values) - 1
+		booted, err := bootTime(got.values[last], now)
+		if err != nil {
+			return v, false, a.unsure(n.Slot, got, err)
+		}
+		changed := got.changed
+		got.values = got.values[:last]
+		found, err := a.found(n.Slot, got)
+		switch {
+		case err != nil:
+			return v, false, a.unsure(n.Slot, got, err)
+		case found.disk != nil:
+			if v, err = same(*found.disk, n); err == nil {
+				a.settleCreated(ctx, p, v, found)
+			}
+			return v, changed, err
+		case changed || found.copying(booted):
+			return v, changed, &rds.Error{Kind: rds.ErrUnderWay, Err: fmt.Errorf("%d bytes of %s are being copied", src.size, n.From)}
+		}
+		if tolerated, err = found.tolerable(&a.cfg, n.Slot); err == nil {
+			sized, src, err = a.sized(ctx, n, true)
+		}
+		if err != nil {
+			return v, false, err
+		}
+	}
+	return v, false, &rds.Error{Kind: rds.ErrConflict, Err: fmt.Errorf("the source or the files of this slot changed %d times meanwhile", maxTries)}
+}
+
+func volumeCopy(c *Config, p pool, n rds.NewVolume, src *origin, tolerated int, now time.Time) *script {
+	to := newImage(c, p, n.Slot, originTag(n.From))
+	job := copyJob{
+		from: src.image, part: fmt.Sprintf("%s.%d.part", strings.TrimSuffix(to.path, ".img"), now.Unix()), to: to.path, size: src.size,
+		while: src.conditions, then: addDisk(c, n, src, to),
+	}
+	s := newScript("copy", true)
+	s.guarded(append(vacant(c, n.Slot, tolerated), src.conditions...), job.start())
+	return s.add(append(listing(c, p, n.Slot), show(showUptime))...)
+}
+
+var partTime = regexp.MustCompile(`\.([0-9]{1,12})\.part$`)
+
+// copying reports whether a copy is under way that began after the array did.
+func (f foundFiles) copying(booted time.Time) bool {
+	for _, name := range f.files {
+		if part := partTime.FindStringSubmatch(name); part != nil {
+			seconds, _ := strconv.ParseInt(part[1], 10, 64) // bounded by the pattern
+			if !time.Unix(seconds, 0).Before(booted) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+var uptimePattern = regexp.MustCompile(`^(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+):(\d+):(\d+))?$`)
+
+// bootTime is when the array started, a little too early: both it and the times
+// in names are whole seconds. Uptimes read 1w2d3h4m5s or 1w2d03:04:05.
+func bootTime(value json.RawMessage, now time.Time) (time.Time, error) {
+	text, err := decodeText(value)
+	if err != nil {
+		return time.Time{}, err
+	}
+	part := uptimePattern.FindStringSubmatch(text)
+	if text == "" || part == nil {
+		return time.Time{}, fmt.Errorf("the array's uptime %q is not understood", text)
+	}
+	units := []time.Duration{7 * 24 * time.Hour, 24 * time.Hour, time.Hour, time.Minute, time.Second, time.Hour, time.Minute, time.Second}
+	var up time.Duration
+	for i, unit := range units {
+		n, _ := strconv.Atoi("0" + part[i+1])
+		up += time.Duration(n) * unit
+	}
+	return now.Add(-up).Add(-2 * time.Second), nil
+}
