@@ -10,7 +10,7 @@ CACHE   := .cache
 export GOFLAGS := -mod=readonly
 LDFLAGS := -X main.version=$(VERSION)
 TOOLS   := test/tools
-MODULES := . $(TOOLS)/etcd $(TOOLS)/kubernetes $(TOOLS)/kubevirt $(TOOLS)/lint
+MODULES := . $(TOOLS)/etcd $(TOOLS)/generate $(TOOLS)/kubernetes $(TOOLS)/kubevirt $(TOOLS)/lint
 
 # The packages of ordinary tests; the lab's own and the end-to-end tests start
 # whole control planes and are bounded in how many run at once.
@@ -62,8 +62,13 @@ fuzz: ## Fuzz quoting, tokenizer and decoding, FUZZTIME (1m) each
 	  go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$package"; \
 	done
 
+.PHONY: generate
+generate: ## Generate the CRD and the deep copies of its types
+	@go -C $(TOOLS)/generate build -o $(CURDIR)/$(CACHE)/controller-gen sigs.k8s.io/controller-tools/cmd/controller-gen
+	@$(CACHE)/controller-gen object crd paths=./controllers/driver/v1alpha1 output:crd:dir=config/crd
+
 .PHONY: verify
-verify: tidy format vet lint clean-tree ## Check that all is tidy, formatted, linted and committed as generated
+verify: tidy format vet generate lint clean-tree ## Check that all is tidy, formatted, linted and committed as generated
 
 .PHONY: tidy
 tidy: ## Check that go.mod and go.sum are what the code needs

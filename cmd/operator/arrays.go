@@ -1,79 +1,203 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/gather"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/report"
+	"git.srvlab.io/whiskey/rds-csi-operator/rds"
 	"git.srvlab.io/whiskey/rds-csi-operator/rds/poll"
 	"git.srvlab.io/whiskey/rds-csi-operator/rds/routeros"
 )
 
-// observedArrays are the pollers of all arrays.
+// observedArrays are the pollers of all arrays. Which arrays there are can change
+// while they are observed.
 type observedArrays struct {
-	views    gather.Arrays
 	observed chan event.GenericEvent // one for every new view
+	interval time.Duration
+	log      logr.Logger
+	seconds  *prometheus.HistogramVec
+	changed  func() // told when an array stops or starts answering; may be nil
+
+	// current is replaced as a whole, so that readers need no lock.
+	current atomic.Pointer[gather.Arrays]
+
+	mu      sync.Mutex
+	ctx     context.Context // ends all pollers; nil before Start
+	running map[string]*observedArray
 }
 
-// addArrays starts a poller for each array with the manager and registers the
-// arrays' metrics.
-func addArrays(mgr manager.Manager, o Options, log logr.Logger) (*observedArrays, error) {
-	a := &observedArrays{views: gather.Arrays{}, observed: make(chan event.GenericEvent, 1)}
-	if o.ArraysFile == "" {
-		return a, nil
+// observedArray is one of them.
+type observedArray struct {
+	config routeros.Config
+	array  *routeros.Array
+	poller *poll.Poller
+	stop   context.CancelFunc
+}
+
+// newArrays makes the set, empty, and registers its metrics.
+func newArrays(interval time.Duration, log logr.Logger, registry metrics.RegistererGatherer) *observedArrays {
+	a := &observedArrays{
+		observed: make(chan event.GenericEvent, 1), interval: interval, log: log.WithName("array"), running: map[string]*observedArray{},
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: report.MetricSSHDuration,
+			Help: "Duration of commands to arrays in seconds.", Buckets: prometheus.DefBuckets}, []string{"verb", "result"}),
 	}
-	configs, err := routeros.LoadArrays(o.ArraysFile)
+	a.current.Store(&gather.Arrays{})
+	registry.MustRegister(a.seconds, report.Arrays(a.sources, time.Now))
+	return a
+}
+
+// Ledger implements gather.Views.
+func (a *observedArrays) Ledger(handle string, now time.Time) rds.Ledger {
+	return a.current.Load().Ledger(handle, now)
+}
+
+// NeedLeaderElection is false: every replica observes, so that the next leader knows.
+func (a *observedArrays) NeedLeaderElection() bool { return false }
+
+// Start observes what is set, until ctx ends.
+func (a *observedArrays) Start(ctx context.Context) error {
+	a.mu.Lock()
+	a.ctx = ctx
+	for _, o := range a.running {
+		a.start(o)
+	}
+	a.mu.Unlock()
+	<-ctx.Done()
+	return a.set(nil)
+}
+
+// set makes the arrays those of configs. One whose configuration is the same is
+// observed on; a wrong configuration changes nothing at all.
+func (a *observedArrays) set(configs []routeros.Config) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	next := map[string]*observedArray{}
+	var errs []error
+	for _, config := range configs {
+		if old := a.running[config.Name]; old != nil && sameConfig(old.config, config) {
+			next[config.Name] = old
+			continue
+		}
+		o, err := a.open(config)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("array %s: %w", config.Name, err))
+			continue
+		}
+		next[config.Name] = o
+	}
+	if len(errs) > 0 {
+		for name, o := range next {
+			if a.running[name] != o {
+				_ = o.array.Close() // it was never used
+			}
+		}
+		return errors.Join(errs...)
+	}
+	previous := a.running
+	a.running = next
+	a.publish()
+	for name, o := range next {
+		if previous[name] != o && a.ctx != nil {
+			a.start(o)
+		}
+	}
+	for name, o := range previous {
+		if next[name] != o {
+			errs = append(errs, o.close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func sameConfig(a, b routeros.Config) bool {
+	return bytes.Equal(a.Key, b.Key) && reflect.DeepEqual(a, b)
+}
+
+func (a *observedArrays) open(config routeros.Config) (*observedArray, error) {
+	array, err := routeros.New(config, routeros.WithLogger(a.log.WithValues("array", config.Name)),
+		routeros.WithObserver(func(verb, result string, d time.Duration) {
+			a.seconds.WithLabelValues(verb, result).Observe(d.Seconds())
+		}))
 	if err != nil {
 		return nil, err
 	}
-	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: report.MetricSSHDuration,
-		Help: "Duration of commands to arrays in seconds.", Buckets: prometheus.DefBuckets}, []string{"verb", "result"})
-	sources := map[string]report.ArraySource{}
-	for _, config := range configs {
-		array, err := routeros.New(config, routeros.WithLogger(log.WithName("array").WithValues("array", config.Name)),
-			routeros.WithObserver(func(verb, result string, d time.Duration) { seconds.WithLabelValues(verb, result).Observe(d.Seconds()) }))
-		if err != nil {
-			return nil, err
-		}
-		poller := poll.New(array, o.PollInterval)
-		sources[config.Name] = poller
-		a.views[config.Name] = poller
-		if config.Default {
-			a.views[""] = poller
-		}
-		if err := mgr.Add(everywhere(func(ctx context.Context) error {
-			return errors.Join(poller.Start(ctx), array.Close())
-		})); err != nil {
-			return nil, err
-		}
-		if err := mgr.Add(everywhere(func(ctx context.Context) error { return a.forward(ctx, poller, log) })); err != nil {
-			return nil, err
+	return &observedArray{config: config, array: array, poller: poll.New(array, a.interval)}, nil
+}
+
+// publish shows readers what is running.
+func (a *observedArrays) publish() {
+	views := gather.Arrays{}
+	for name, o := range a.running {
+		views[name] = o.poller
+		if o.config.Default {
+			views[""] = o.poller
 		}
 	}
-	metrics.Registry.MustRegister(seconds, report.Arrays(sources, time.Now))
-	return a, nil
+	a.current.Store(&views)
+}
+
+// start observes one array until it is closed. It is called with mu held.
+func (a *observedArrays) start(o *observedArray) {
+	ctx, stop := context.WithCancel(a.ctx)
+	o.stop = stop
+	go func() { _ = o.poller.Start(ctx) }() // it never fails
+	go a.forward(ctx, o)
+}
+
+func (o *observedArray) close() error {
+	if o.stop != nil {
+		o.stop()
+	}
+	return o.array.Close()
+}
+
+// sources are what the metrics are made of.
+func (a *observedArrays) sources() map[string]report.ArraySource {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	all := make(map[string]report.ArraySource, len(a.running))
+	for name, o := range a.running {
+		all[name] = o.poller
+	}
+	return all
+}
+
+// pollerOf is the poller of an array, nil if there is none of that name.
+func (a *observedArrays) pollerOf(name string) *poll.Poller {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if o := a.running[name]; o != nil {
+		return o.poller
+	}
+	return nil
 }
 
 // forward tells the controllers of new views, and the log when an array stops or
 // starts answering.
-func (a *observedArrays) forward(ctx context.Context, poller *poll.Poller, log logr.Logger) error {
-	seen := poller.Subscribe()
+func (a *observedArrays) forward(ctx context.Context, o *observedArray) {
+	seen := o.poller.Subscribe()
 	failing := false
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-seen:
 		}
-		switch err := poller.Err(); {
+		log := a.log.WithValues("array", o.config.Name)
+		switch err := o.poller.Err(); {
 		case err != nil && !failing:
 			log.Error(err, "an array stopped answering")
 			failing = true
@@ -81,10 +205,13 @@ func (a *observedArrays) forward(ctx context.Context, poller *poll.Poller, log l
 			log.Info("the array answers again")
 			failing = false
 		}
+		if a.changed != nil {
+			a.changed()
+		}
 		select {
 		case a.observed <- event.GenericEvent{Object: observedMarker}:
 		case <-ctx.Done():
-			return nil
+			return
 		default: // nobody listens yet, or a wake-up is under way
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/gather"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/migration"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/report"
@@ -36,6 +37,7 @@ type kubevirtStarter struct {
 	mgr     manager.Manager
 	options Options
 	arrays  *observedArrays
+	limits  func() dualattach.Limits
 }
 
 // NeedLeaderElection is false: waiting for KubeVirt needs no Lease, the
@@ -74,13 +76,13 @@ func (k *kubevirtStarter) addControllers(ctx context.Context) error {
 	if err := gather.AddIndexes(ctx, k.mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
-	g := &gather.Gatherer{Client: k.mgr.GetClient(), Driver: k.options.DriverName, Views: k.arrays.views}
+	g := &gather.Gatherer{Client: k.mgr.GetClient(), Driver: k.options.DriverName, Views: k.arrays}
 	// The first reconcile runs when this process leads.
 	since := sync.OnceValue(time.Now)
 	instances := newInstanceWriter(k.mgr.GetAPIReader(), func(namespace string) (conditionWriter, error) {
 		return vmicondition.NewWriter(k.mgr.GetConfig(), namespace, clock.RealClock{})
 	})
-	r := migration.New(g, k.mgr.GetClient(), instances, k.options.Limits, clock.RealClock{}, since)
+	r := migration.New(g, k.mgr.GetClient(), instances, k.limits, clock.RealClock{}, since)
 	if err := r.SetupWithManager(k.mgr, k.arrays.observed); err != nil {
 		return err
 	}

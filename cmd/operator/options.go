@@ -24,6 +24,7 @@ type Options struct {
 	LeaseName      string
 
 	MetricsAddress string // "0": none
+	MetricsSecure  bool
 	ProbeAddress   string
 	LogLevel       int
 	LogFormat      string
@@ -33,7 +34,7 @@ type Options struct {
 func (o *Options) AddFlags(f *flag.FlagSet) {
 	limits := dualattach.DefaultLimits()
 	f.StringVar(&o.DriverName, "driver-name", "rds.csi.srvlab.io", "name of the CSI driver whose volumes are watched")
-	f.StringVar(&o.ArraysFile, "arrays-file", "", "YAML file that lists the arrays; empty: none is asked, and times come from the cluster alone")
+	f.StringVar(&o.ArraysFile, "arrays-file", "", "YAML file that lists the arrays, where they do not come from an RDSDriver")
 	f.DurationVar(&o.PollInterval, "poll-interval", 10*time.Second, "how often each array is read; a view of three intervals ago is stale")
 	f.DurationVar(&o.Limits.Unbounded, "unbounded-deadline", limits.Unbounded, "how long a migration may take where KubeVirt sets no limit (post-copy, or its completion deadline is off)")
 	f.DurationVar(&o.Limits.Release, "release-deadline", limits.Release, "how long a Ready node may take to release a volume after a migration")
@@ -45,6 +46,7 @@ func (o *Options) AddFlags(f *flag.FlagSet) {
 	f.StringVar(&o.LeaseNamespace, "lease-namespace", "", "namespace of the Lease; empty: the pod's own")
 	f.StringVar(&o.LeaseName, "lease-name", "rds-csi-operator", "name of the Lease")
 	f.StringVar(&o.MetricsAddress, "metrics-bind-address", ":8080", "address to serve /metrics at; 0: none")
+	f.BoolVar(&o.MetricsSecure, "metrics-secure", false, "serve /metrics over HTTPS, and only to whom RBAC allows to get it")
 	f.StringVar(&o.ProbeAddress, "health-probe-bind-address", ":8081", "address to serve /healthz and /readyz at; 0: none")
 	f.IntVar(&o.LogLevel, "log-level", 0, "0 says what changed, 1 why as well")
 	f.StringVar(&o.LogFormat, "log-format", "json", "json or console")

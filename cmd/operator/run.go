@@ -10,6 +10,7 @@ import (
 	"github.com/go-logr/zapr"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -23,7 +24,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/driver/v1alpha1"
+	"git.srvlab.io/whiskey/rds-csi-operator/rds/routeros"
 )
 
 // run composes the operator and runs it until ctx ends.
@@ -44,11 +50,14 @@ func run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	arrays, err := addArrays(mgr, o, log)
-	if err != nil {
+	arrays, deadlines := newArrays(o.PollInterval, log, metrics.Registry), newLimits(o.Limits)
+	if err := mgr.Add(arrays); err != nil {
 		return err
 	}
-	if err := mgr.Add(&kubevirtStarter{mgr: mgr, options: o, arrays: arrays}); err != nil {
+	if err := configure(mgr, o, arrays, deadlines); err != nil {
+		return err
+	}
+	if err := mgr.Add(&kubevirtStarter{mgr: mgr, options: o, arrays: arrays, limits: deadlines.get}); err != nil {
 		return err
 	}
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
@@ -58,6 +67,18 @@ func run(ctx context.Context, o Options) error {
 		return err
 	}
 	return mgr.Start(ctx)
+}
+
+// configure says which arrays there are: a file does, or the RDSDriver.
+func configure(mgr manager.Manager, o Options, arrays *observedArrays, l *limits) error {
+	if o.ArraysFile == "" {
+		return addDriver(mgr, o, arrays, l, func() (bool, bool, string) { return false, false, "not checked yet" })
+	}
+	configs, err := routeros.LoadArrays(o.ArraysFile)
+	if err != nil {
+		return err
+	}
+	return arrays.set(configs)
 }
 
 func restConfig(o Options) (*rest.Config, error) {
@@ -73,19 +94,17 @@ func newManager(config *rest.Config, o Options) (manager.Manager, error) {
 	scheme := runtime.NewScheme()
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
 	utilruntime.Must(kubevirtv1.AddToScheme(scheme))
+	utilruntime.Must(v1alpha1.AddToScheme(scheme))
 	virtPods, err := labels.Parse(kubevirtv1.AppLabel + " in (virt-launcher, hotplug-disk)")
 	if err != nil {
 		return nil, err
 	}
 	return ctrl.NewManager(config, ctrl.Options{
 		Scheme:  scheme,
-		Metrics: server.Options{BindAddress: o.MetricsAddress},
+		Metrics: metricsOptions(o),
 		Cache: cache.Options{
 			DefaultTransform: cache.TransformStripManagedFields(),
-			ByObject: map[client.Object]cache.ByObject{
-				// Other pods' owners matter to nobody here, and they are many.
-				&corev1.Pod{}: {Label: virtPods},
-			},
+			ByObject:         cached(o, virtPods),
 		},
 		HealthProbeBindAddress:        o.ProbeAddress,
 		LeaderElection:                o.LeaderElection,
@@ -94,6 +113,31 @@ func newManager(config *rest.Config, o Options) (manager.Manager, error) {
 		LeaderElectionReleaseOnCancel: true,
 		GracefulShutdownTimeout:       new(5 * time.Second),
 	})
+}
+
+// cached says what is kept of the kinds that are many or secret.
+func cached(o Options, virtPods labels.Selector) map[client.Object]cache.ByObject {
+	kinds := map[client.Object]cache.ByObject{
+		// Other pods' owners matter to nobody here, and they are many.
+		&corev1.Pod{}: {Label: virtPods},
+	}
+	if o.ArraysFile != "" {
+		return kinds // nothing is deployed
+	}
+	if namespace, err := ownNamespace(o); err == nil { // addDriver tells of an error
+		for _, kind := range []client.Object{&corev1.Secret{}, &corev1.ConfigMap{}, &appsv1.Deployment{}, &appsv1.DaemonSet{}} {
+			kinds[kind] = cache.ByObject{Namespaces: map[string]cache.Config{namespace: {}}}
+		}
+	}
+	return kinds
+}
+
+func metricsOptions(o Options) server.Options {
+	options := server.Options{BindAddress: o.MetricsAddress}
+	if o.MetricsSecure {
+		options.SecureServing, options.FilterProvider = true, filters.WithAuthenticationAndAuthorization
+	}
+	return options
 }
 
 // cachesSynced is ready once what is watched so far has been read.

@@ -71,7 +71,7 @@ func passing(t *testing.T) *acting {
 	t.Helper()
 	w := &recorder{conditions: []dualattach.Condition{
 		migrated(corev1.ConditionUnknown, "DualAttached"), timedOut(corev1.ConditionTrue, "DualAttached")}}
-	x := &acting{writer: w, Reconciler: New(nil, w, nil, dualattach.DefaultLimits(), testclock.NewFakePassiveClock(noon), nil)}
+	x := &acting{writer: w, Reconciler: New(nil, w, nil, dualattach.DefaultLimits, testclock.NewFakePassiveClock(noon), nil)}
 	x.in = shows(vmim("a", "5", 0))
 	x.in.VMI = &kubevirtv1.VirtualMachineInstance{}
 	x.in.VMI.Name = web.Name

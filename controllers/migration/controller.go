@@ -37,16 +37,16 @@ type Reconciler struct {
 	gather    *gather.Gatherer
 	writer    Writer
 	instances InstanceWriter
-	limits    dualattach.Limits
+	limits    func() dualattach.Limits
 	clock     clock.PassiveClock
 	since     func() time.Time
 	table     *table
 	metrics   *metrics
 }
 
-// New makes a reconciler. since tells when this process began to lead: what was
+// New makes a reconciler. limits are asked for at each decision, as they can change. since tells when this process began to lead: what was
 // over by then and bears no mark of ours is history.
-func New(g *gather.Gatherer, w Writer, instances InstanceWriter, limits dualattach.Limits, c clock.PassiveClock, since func() time.Time) *Reconciler {
+func New(g *gather.Gatherer, w Writer, instances InstanceWriter, limits func() dualattach.Limits, c clock.PassiveClock, since func() time.Time) *Reconciler {
 	t := newTable()
 	return &Reconciler{gather: g, writer: w, instances: instances, limits: limits, clock: c, since: since, table: t, metrics: newMetrics(t)}
 }
@@ -68,7 +68,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		if err != nil {
 			return reconcile.Result{}, err
 		}
-		s.Since, s.Limits = r.since(), r.limits
+		s.Since, s.Limits = r.since(), r.limits()
 		a := dualattach.Decide(s)
 		switch err := r.act(ctx, in, e, &s, a); {
 		case errors.Is(err, jsonpatch.ErrStale):

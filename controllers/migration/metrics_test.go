@@ -167,7 +167,7 @@ func TestStageDuration(t *testing.T) {
 
 // TestCollector: the gauges are what the table holds at the scrape, and die with it.
 func TestCollector(t *testing.T) {
-	r := New(nil, nil, nil, dualattach.DefaultLimits(), nil, nil)
+	r := New(nil, nil, nil, dualattach.DefaultLimits, nil, nil)
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(r.Collector())
 	gauges := []string{report.MetricActive, report.MetricDeadline, report.MetricDualAttached}

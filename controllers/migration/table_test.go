@@ -180,7 +180,7 @@ func TestNewer(t *testing.T) {
 
 // TestKeys: which VMIs to look at when a node, a volume or an array changes.
 func TestKeys(t *testing.T) {
-	r := New(nil, nil, nil, dualattach.DefaultLimits(), nil, nil)
+	r := New(nil, nil, nil, dualattach.DefaultLimits, nil, nil)
 	e := r.table.track(shows(vmim("a", "5", 0), vmim("b", "6", 0)), noon)[0]
 	e.known.Source.Node, e.known.Target.Node = "node-a", "node-b"
 	e.known.Claims = []gather.Claim{{Name: "disk", PV: "pv-disk"}}

@@ -14,9 +14,9 @@ type ArraySource interface {
 	Stale(now time.Time) bool
 }
 
-// Arrays makes the arrays' series from their last views. What was never observed
+// Arrays makes the arrays' series from the last views of those there are. What was never observed
 // has no series but array_up: an error is not a zero.
-func Arrays(sources map[string]ArraySource, now func() time.Time) prometheus.Collector {
+func Arrays(sources func() map[string]ArraySource, now func() time.Time) prometheus.Collector {
 	desc := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc(name, help, []string{"array"}, nil)
 	}
@@ -31,7 +31,7 @@ func Arrays(sources map[string]ArraySource, now func() time.Time) prometheus.Col
 }
 
 type arrays struct {
-	sources                             map[string]ArraySource
+	sources                             func() map[string]ArraySource
 	now                                 func() time.Time
 	up, observed, size, free, allocated *prometheus.Desc
 }
@@ -45,7 +45,7 @@ func (a *arrays) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (a *arrays) Collect(ch chan<- prometheus.Metric) {
-	for name, source := range a.sources {
+	for name, source := range a.sources() {
 		gauge := func(desc *prometheus.Desc, value float64) {
 			ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, name)
 		}

@@ -25,10 +25,12 @@ func (a fixedArray) Stale(time.Time) bool { return a.stale }
 func TestArrays(t *testing.T) {
 	view := rds.View{ObservedAt: time.UnixMilli(1760000000500), Pool: rds.Pool{Size: 1000, Free: 400, Allocated: 700}}
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(Arrays(map[string]ArraySource{
-		"main": fixedArray{view: view},
-		"old":  fixedArray{view: view, stale: true},
-		"new":  fixedArray{stale: true},
+	registry.MustRegister(Arrays(func() map[string]ArraySource {
+		return map[string]ArraySource{
+			"main": fixedArray{view: view},
+			"old":  fixedArray{view: view, stale: true},
+			"new":  fixedArray{stale: true},
+		}
 	}, func() time.Time { return noon }))
 	const want = `
 # HELP rds_csi_array_observed_timestamp_seconds When the array last answered, in seconds since the epoch.

@@ -41,6 +41,8 @@ type Config struct {
 	Address string `json:"address"`           // host, or host:port of its SSH service
 	User    string `json:"user"`
 	KeyFile string `json:"keyFile"` // the user's private key, RSA or ed25519
+	// Key is that key itself, for who did not read it from a file; it is never written.
+	Key []byte `json:"-"`
 	// HostKey pins the array's host key: authorized_keys lines or SHA256:…
 	// fingerprints, one or several. HostKeyFile holds such lines instead.
 	HostKey                  HostKeys `json:"hostKey,omitempty"`
@@ -132,6 +134,11 @@ func LoadArrays(path string) ([]Config, error) {
 	return file.Arrays, nil
 }
 
+// MarshalArrays writes what LoadArrays reads.
+func MarshalArrays(arrays []Config) ([]byte, error) {
+	return yaml.Marshal(map[string]any{"arrays": arrays})
+}
+
 // Validate fills in defaults and reports, all at once, what is missing or
 // malformed. It reads no file.
 func (c *Config) Validate() error {
@@ -147,7 +154,7 @@ func (c *Config) Validate() error {
 	number, perr := strconv.ParseUint(port, 10, 16)
 	check(err == nil && perr == nil && host != "" && number > 0, "address %q: a host, or host:port", c.Address)
 	check(c.User != "", "user is missing")
-	check(c.KeyFile != "", "keyFile is missing")
+	check(c.KeyFile != "" || len(c.Key) > 0, "keyFile is missing")
 	pinned := len(c.HostKey) > 0 || c.HostKeyFile != ""
 	check(pinned || c.InsecureAcceptAnyHostKey, "hostKey or hostKeyFile is missing: the array's key must be pinned (insecureAcceptAnyHostKey: true would accept any)")
 	check(!pinned || !c.InsecureAcceptAnyHostKey, "insecureAcceptAnyHostKey contradicts a pinned host key")

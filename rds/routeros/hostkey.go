@@ -108,19 +108,22 @@ func wrongHostKey(cause error) error {
 }
 
 // userKey reads the private key that logs in.
-func userKey(path string) (ssh.Signer, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read the user's key: %w", err)
+func userKey(c *Config) (ssh.Signer, error) {
+	data := c.Key
+	if len(data) == 0 {
+		var err error
+		if data, err = os.ReadFile(c.KeyFile); err != nil {
+			return nil, fmt.Errorf("read the user's key: %w", err)
+		}
 	}
 	signer, err := ssh.ParsePrivateKey(data)
 	if err != nil {
-		return nil, fmt.Errorf("read the user's key %s: %w", path, err)
+		return nil, fmt.Errorf("read the user's key %s: %w", c.KeyFile, err)
 	}
 	switch kind := signer.PublicKey().Type(); kind {
 	case ssh.KeyAlgoRSA, ssh.KeyAlgoED25519:
 		return signer, nil
 	default:
-		return nil, fmt.Errorf("the user's key %s is %s; RouterOS accepts RSA and ed25519 keys only", path, kind)
+		return nil, fmt.Errorf("the user's key %s is %s; RouterOS accepts RSA and ed25519 keys only", c.KeyFile, kind)
 	}
 }

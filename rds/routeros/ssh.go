@@ -57,7 +57,7 @@ type dialing struct {
 }
 
 func newTransport(cfg *Config, connected func()) (*transport, error) {
-	signer, err := userKey(cfg.KeyFile)
+	signer, err := userKey(cfg)
 	if err != nil {
 		return nil, err
 	}
