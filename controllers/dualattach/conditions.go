@@ -60,6 +60,8 @@ func (s *Snapshot) dualAttachedCondition(a Assessment) Condition {
 		c.Reason, c.Message = a.Stage.String(), fmt.Sprintf("RDS shared volume of %s is not attached any more", s.claims())
 	case Superseded:
 		c.Reason, c.Message = a.Stage.String(), fmt.Sprintf("RDS shared volume of %s: a newer migration of the VM uses node %s again", s.claims(), s.SuccessorTarget)
+	case NotInvolved:
+		c.Reason, c.Message = a.Stage.String(), "RDS shared volume: none takes part; KubeVirt copies the data to other claims"
 	}
 	c.Message += problemText(a.Problems)
 	return c
@@ -67,6 +69,10 @@ func (s *Snapshot) dualAttachedCondition(a Assessment) Condition {
 
 func (s *Snapshot) migratedCondition(a Assessment) Condition {
 	c := Condition{Type: ConditionMigrated, Status: corev1.ConditionUnknown, Reason: a.Stage.String()}
+	if a.Stage == NotInvolved {
+		c.Status, c.Message = corev1.ConditionFalse, "RDS shared volume: this migration is not watched any more; KubeVirt copies the data to other claims"
+		return c
+	}
 	if !a.Stage.Final() {
 		c.Message = fmt.Sprintf("RDS shared volume of %s: %s → %s, %s", s.claims(), s.Source.Node, s.targetNode(), underWay[a.Stage])
 		return c
@@ -77,17 +83,25 @@ func (s *Snapshot) migratedCondition(a Assessment) Condition {
 		c.Message = fmt.Sprintf("RDS shared volume of %s moved from %s to %s%s", s.claims(), s.Source.Node, s.targetNode(), s.took())
 	case Aborted:
 		c.Status, c.Reason = corev1.ConditionFalse, ReasonAborted
-		c.Message = fmt.Sprintf("RDS shared volume of %s stays as it was: the migration from %s to %s was cancelled%s", s.claims(), s.Source.Node, s.targetNode(), s.took())
+		c.Message = fmt.Sprintf("RDS shared volume of %s: the migration from %s to %s was cancelled%s", s.claims(), s.Source.Node, s.targetNode(), s.took())
 	default:
 		c.Status = corev1.ConditionFalse
-		c.Message = fmt.Sprintf("RDS shared volume of %s stays as it was: the migration from %s to %s failed%s%s", s.claims(), s.Source.Node, s.targetNode(), s.took(), s.failure())
+		c.Message = fmt.Sprintf("RDS shared volume of %s: the migration from %s to %s failed%s%s", s.claims(), s.Source.Node, s.targetNode(), s.took(), s.failure())
 	}
 	switch a.Stage {
+	case RolledBack:
+		c.Message += "; it stays on " + s.Source.Node
+		if s.instanceOver() {
+			c.Message += ", though the VM is over"
+		}
 	case Superseded:
 		c.Status, c.Reason = corev1.ConditionFalse, a.Stage.String()
 		c.Message += "; the release was not waited for, as a newer migration uses the node again"
 	case Detached:
 		c.Message += "; nothing is attached any more"
+		if s.instanceOver() {
+			c.Message += ", as the VM is over"
+		}
 	}
 	return c
 }
@@ -106,7 +120,7 @@ func (s *Snapshot) timedOutCondition(a Assessment, r record) Condition {
 		stage = a.Stage
 	}
 	switch {
-	case a.Stage.Final() && r.timedOut:
+	case (a.Stage.Final() || a.Stage == NotInvolved) && r.timedOut:
 		c.Reason, c.Message = ReasonResolved, fmt.Sprintf("RDS shared volume of %s: the migration is over%s, after a deadline had passed", s.claims(), s.took())
 	case a.Overdue || stage != Undecided:
 		c.Status, c.Reason = corev1.ConditionTrue, stage.String()
@@ -120,7 +134,7 @@ func (s *Snapshot) timedOutCondition(a Assessment, r record) Condition {
 // timeoutText says what lasts too long, by whose limit, and what to look at next.
 func (s *Snapshot) timeoutText(a Assessment, stage Stage) string {
 	if !a.Overdue || stage != a.Stage {
-		return fmt.Sprintf("the deadline of stage %s had passed; now %s", stage, underWay[a.Stage])
+		return fmt.Sprintf("the deadline of stage %s had passed; now %s", stage, s.progress(a.Stage))
 	}
 	return fmt.Sprintf("%s for %s, allowed are %s (%s)%s. %s", s.overdueWhat(stage), Seconds(s.Now.Sub(a.Deadline.Start)), Seconds(a.Deadline.Allowed()), a.Deadline.Whose,
 		problemText(a.Problems), s.advice(stage))
@@ -129,15 +143,50 @@ func (s *Snapshot) timeoutText(a Assessment, stage Stage) string {
 func (s *Snapshot) overdueWhat(stage Stage) string {
 	switch stage {
 	case AttachingTarget:
-		return fmt.Sprintf("%s has not got it attached (held by %s)", s.targetName(), s.sourceName())
+		return fmt.Sprintf("%s has not got %s attached (held by %s)", s.targetName(), s.stuck(stage), s.sourceName())
 	case DualAttached:
 		return fmt.Sprintf("attached on %s and %s", s.sourceName(), s.targetName())
 	case ReleasingSource:
-		return s.sourceName() + " has not released it"
+		if extent(s.Volumes, s.Source.Node) == None {
+			return fmt.Sprintf("%s has released it, and KubeVirt has not ended the migration", s.sourceName())
+		}
+		return s.sourceName() + " has not released " + s.stuck(stage)
 	default:
-		return s.targetName() + " has not released it"
+		return s.targetName() + " has not released " + s.stuck(stage)
 	}
 }
+
+// stuck names the claims that a stage waits for: "it" where those are all, or none.
+func (s *Snapshot) stuck(stage Stage) string {
+	var names []string
+	for _, v := range s.Volumes {
+		waits := !v.attachedOn(s.Target.Node)
+		switch stage {
+		case ReleasingSource:
+			waits = v.attachedOn(s.Source.Node)
+		case ReleasingTarget:
+			waits = v.attachedOn(s.Target.Node)
+		}
+		if waits {
+			names = append(names, v.Claim)
+		}
+	}
+	if len(names) == 0 || len(names) == len(s.Volumes) {
+		return "it"
+	}
+	return claimList(names)
+}
+
+// progress is what goes on in a stage, and for which claims if not for all.
+func (s *Snapshot) progress(stage Stage) string {
+	if stage == DualAttached || s.stuck(stage) == "it" {
+		return underWay[stage]
+	}
+	return underWay[stage] + " (" + s.stuck(stage) + ")"
+}
+
+// instanceOver: the VM has ended, or is gone.
+func (s *Snapshot) instanceOver() bool { return s.Instance == nil || s.Instance.IsFinal() }
 
 // advice names what to look at next, and never does it.
 func (s *Snapshot) advice(stage Stage) string {
@@ -199,6 +248,10 @@ func (s *Snapshot) claims() string {
 	for _, v := range s.Volumes {
 		names = append(names, v.Claim)
 	}
+	return claimList(names)
+}
+
+func claimList(names []string) string {
 	slices.Sort(names)
 	switch len(names) {
 	case 0:

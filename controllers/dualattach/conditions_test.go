@@ -300,3 +300,39 @@ func TestDuration(t *testing.T) {
 		t.Errorf("Duration = %s", got)
 	}
 }
+
+// TestStuckClaims: of several volumes, those that a stage waits for are named, in the
+// warning and in what is said at the deadline.
+func TestStuckClaims(t *testing.T) {
+	// "disk" goes as it should, "data" does not.
+	attaching := func() *builder { return migration().volumes(volume("disk", a, b), volume("data", a)) }
+	source := func() *builder {
+		return migration().volumes(volume("disk", b), volume("data", a, b)).handedOff(40).succeeded(100)
+	}
+	target := func() *builder { return migration().volumes(volume("disk", a), volume("data", a, b)).failed(100) }
+	cases := map[string]struct {
+		args          *builder
+		delayed, late int
+		want          string
+		waits         string
+	}{
+		"one does not attach":         {attaching(), 800, 960, "node-b (target) has not got claim data attached", "(claim data)"},
+		"the source keeps one":        {source(), 250, 280, "node-a (source) has not released claim data", "(claim data)"},
+		"the target keeps one":        {target(), 250, 280, "node-b (target) has not released claim data", "(claim data)"},
+		"none attaches":               {migration(), 800, 960, "node-b (target) has not got it attached", "attaching on the target for"},
+		"the source gone too soon":    {migration().on(b).handedOff(40), 500, 550, "KubeVirt has not ended the migration", "releasing it for"},
+		"dual, for want of any other": {migration().on(a, b), 800, 960, "attached on node-a (source) and node-b (target)", "both nodes for"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			for _, e := range Decide(tc.args.now(tc.delayed).Snapshot).Events {
+				if e.Reason == EventDelayed && !strings.Contains(e.Message, tc.waits) {
+					t.Errorf("%q is missing in: %s", tc.waits, e.Message)
+				}
+			}
+			if text := messageOf(Decide(tc.args.now(tc.late).Snapshot).Conditions, ConditionTimedOut); !strings.Contains(text, tc.want) {
+				t.Errorf("%q is missing in: %s", tc.want, text)
+			}
+		})
+	}
+}

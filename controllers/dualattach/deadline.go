@@ -59,6 +59,10 @@ func (s *Snapshot) deadline(stage Stage) Deadline {
 	case AttachingTarget, DualAttached:
 		return s.migrationDeadline(start)
 	case ReleasingSource:
+		if s.endedAt().IsZero() {
+			// The source is gone and KubeVirt has not noticed: its time runs on.
+			return s.migrationDeadline(start)
+		}
 		return s.releaseDeadline(start, s.Source)
 	default: // ReleasingTarget; no other stage has a clock
 		return s.releaseDeadline(start, s.Target)
@@ -75,7 +79,9 @@ func (s *Snapshot) clockStart(stage Stage) time.Time {
 	case DualAttached:
 		start = s.dualAttachedSince()
 	case ReleasingSource, ReleasingTarget:
-		start = s.endedAt()
+		if start = s.endedAt(); start.IsZero() && stage == ReleasingSource {
+			start = s.dualAttachedSince()
+		}
 	}
 	if !start.IsZero() && start.Before(s.Target.PodCreated) {
 		return s.Target.PodCreated

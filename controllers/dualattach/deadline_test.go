@@ -270,9 +270,19 @@ func TestReleaseDeadline(t *testing.T) {
 			stage: ReleasingSource, want: due{90, 270, ready},
 		},
 		"release while the copy runs": {
-			reason: "The source is gone before the copy ended: no clock, and a problem of its own.",
+			reason: "The source is gone before the copy ended: the migration's own time runs on, so a hang is told.",
 			args:   migration().on(b).handedOff(40),
-			stage:  ReleasingSource, want: due{},
+			stage:  ReleasingSource, want: due{0, 550, "completion deadline"},
+		},
+		"release before the hand-off": {
+			reason: "The same, with KubeVirt's pending timeout.",
+			args:   migration().on(b),
+			stage:  ReleasingSource, want: due{0, 960, "pending target"},
+		},
+		"release while the copy runs, by an administrator's limit": {
+			reason: "His word comes first here as well.",
+			args:   migration().on(b).handedOff(40).annotate("100"),
+			stage:  ReleasingSource, want: due{0, 100, TimeoutAnnotation},
 		},
 	}
 	for name, tc := range cases {

@@ -57,13 +57,16 @@ func Decide(s Snapshot) Assessment {
 		return Assessment{Stage: Undecided}
 	}
 	stage := StageOf(s.facts())
-	if stage == NotInvolved && recorded.started {
+	switch {
+	case stage != NotInvolved:
+	case !recorded.started:
+		return Assessment{Stage: NotInvolved}
+	case s.CopiesBlocks():
+		return s.withdrawn(recorded)
+	default:
 		// The volumes went out of sight (pods and claims deleted); what was begun
 		// is ended by what is left of it.
 		stage = s.orphanStage()
-	}
-	if stage == NotInvolved {
-		return Assessment{Stage: NotInvolved}
 	}
 	a := Assessment{Stage: stage, Deadline: s.deadline(stage), Problems: s.problems(stage), DualAttachedClaims: s.dualAttachedClaims()}
 	a.Overdue = a.Deadline.Overdue(s.Now)
@@ -71,6 +74,18 @@ func Decide(s Snapshot) Assessment {
 	a.NextAt = nextAt(a.Deadline, s.Now)
 	a.Conditions = s.conditions(a, recorded)
 	a.Events = s.events(a, recorded)
+	return a
+}
+
+// withdrawn takes back what was begun on a migration that turned out to copy
+// blocks: it is not watched any more, and has no result but for a deadline that
+// has passed.
+func (s *Snapshot) withdrawn(r record) Assessment {
+	a := Assessment{Stage: NotInvolved}
+	if r.timedOut {
+		a.Result = Timeout
+	}
+	a.Conditions = s.conditions(a, r)
 	return a
 }
 
@@ -107,6 +122,8 @@ func (s *Snapshot) reportedResult(r record) Result {
 		return Success
 	case r.abortReported:
 		return Aborted
+	case r.stage == NotInvolved:
+		return ""
 	case r.stage == Superseded:
 		return s.result(Superseded, false)
 	default:

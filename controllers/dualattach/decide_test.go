@@ -182,6 +182,10 @@ func TestNotInvolved(t *testing.T) {
 			migration().handedOff(40).do(migratesVolumes), NotInvolved},
 		"volumes migrated last time": {"Before the hand-off that is about the previous migration.",
 			migration().do(migratesVolumes), AttachingTarget},
+		"volumes migrate next time": {"What a VMI is to migrate is not about a migration that is over.",
+			migration().on(a, b).handedOff(40).succeeded(100).do(migratesVolumes), ReleasingSource},
+		"volumes were migrated": {"Of one that was seen to copy blocks, the VMI says nothing when it is over.",
+			migration().on(b).succeeded(100).do(func(s *Snapshot) { s.Copied = true }), NotInvolved},
 		"shared": {"The usual case.", migration(), AttachingTarget},
 	}
 	for name, tc := range cases {
@@ -192,6 +196,43 @@ func TestNotInvolved(t *testing.T) {
 			}
 			if tc.want == NotInvolved && !cmp.Equal(got, Assessment{Stage: NotInvolved}) {
 				t.Errorf("%s: nothing is to be said, got %+v", tc.reason, got)
+			}
+		})
+	}
+}
+
+// TestWithdrawn: what turns out late to copy blocks is taken back, once and for all,
+// without a result and without an event.
+func TestWithdrawn(t *testing.T) {
+	withdrawn := mark{corev1.ConditionFalse, "NotInvolved"}
+	cases := map[string]struct {
+		reason  string
+		args    *builder
+		result  Result
+		timeout string
+	}{
+		"attaching": {"The hand-off tells.",
+			migration().decided(10).handedOff(40), "", ReasonWithinDeadline},
+		"dual": {"The same with both attached.",
+			migration().on(a, b).decided(10).handedOff(40), "", ReasonWithinDeadline},
+		"late already": {"A passed deadline was counted, and is resolved.",
+			migration().on(a, b).annotate("60").decided(100).handedOff(110), Timeout, ReasonResolved},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			got := Decide(tc.args.do(migratesVolumes).Snapshot)
+			if got.Stage != NotInvolved || got.Result != tc.result || got.Events != nil || got.Deadline.Set() || !got.NextAt.IsZero() {
+				t.Errorf("%s: %+v", tc.reason, got)
+			}
+			want := marks{withdrawn, withdrawn, mark{corev1.ConditionFalse, tc.timeout}}
+			if diff := cmp.Diff(want, marksOf(got.Conditions)); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
+			}
+			store(&tc.args.Snapshot, got.Conditions)
+			for what, x := range map[string]*builder{"at once": tc.args, "when it is over": tc.args.do(func(s *Snapshot) { s.Instance.Status.MigratedVolumes = nil }).succeeded(200)} {
+				if again := Decide(x.Snapshot); !cmp.Equal(again, Assessment{Stage: NotInvolved, Result: tc.result, Reported: true}) {
+					t.Errorf("%s, decided again %s: %+v", tc.reason, what, again)
+				}
 			}
 		})
 	}

@@ -52,7 +52,7 @@ func (s *Snapshot) events(a Assessment, r record) []Event {
 			Message: fmt.Sprintf("RDS shared volume of %s, migration %s: %s", s.claims(), s.Migration.Name, text)})
 	case !a.Overdue && a.Deadline.Set() && !s.Now.Before(a.Deadline.warning()):
 		perClaim(corev1.EventTypeWarning, EventDelayed, a.Stage.String(), fmt.Sprintf("%s for %s of %s allowed (%s)%s",
-			underWay[a.Stage], Seconds(s.Now.Sub(a.Deadline.Start)), Seconds(a.Deadline.Allowed()), a.Deadline.Whose, problemText(a.Problems)))
+			s.progress(a.Stage), Seconds(s.Now.Sub(a.Deadline.Start)), Seconds(a.Deadline.Allowed()), a.Deadline.Whose, problemText(a.Problems)))
 	}
 	if a.Stage.Final() {
 		s.endEvents(a, perClaim)
@@ -69,8 +69,15 @@ func (s *Snapshot) endEvents(a Assessment, perClaim func(eventType, reason, step
 	case Success:
 		perClaim(corev1.EventTypeNormal, EventCompleted, "", "completed"+s.took()+late)
 	case Aborted:
-		perClaim(corev1.EventTypeWarning, EventFailed, "", "cancelled, rolled back"+s.took()+late)
+		perClaim(corev1.EventTypeWarning, EventFailed, "", "cancelled, "+outcomes[a.Stage]+s.took()+late)
 	default:
-		perClaim(corev1.EventTypeWarning, EventFailed, "", "rolled back"+s.took()+late+s.failure())
+		perClaim(corev1.EventTypeWarning, EventFailed, "", outcomes[a.Stage]+s.took()+late+s.failure())
 	}
+}
+
+// outcomes are the ends of a migration that did not succeed.
+var outcomes = map[Stage]string{
+	RolledBack: "rolled back",
+	Detached:   "not completed, nothing is attached any more",
+	Superseded: "not completed, a newer migration uses the target again",
 }

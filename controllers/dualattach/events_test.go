@@ -94,7 +94,9 @@ func TestEventMessages(t *testing.T) {
 		"completed":      {migration().on(b).succeeded(100).now(130), EventCompleted, []string{"2m10s"}},
 		"completed late": {migration().on(a, b).succeeded(100).decided(280).on(b).now(300), EventCompleted, []string{"5m0s", "deadline had passed"}},
 		"rolled back":    {migration().on(a).failed(100).now(130), EventFailed, []string{"rolled back", "2m10s"}},
-		"cancelled":      {migration().on(a).failed(100).cancelled().now(130), EventFailed, []string{"cancelled", "2m10s"}},
+		"cancelled":      {migration().on(a).failed(100).cancelled().now(130), EventFailed, []string{"cancelled, rolled back", "2m10s"}},
+		"VM deleted":     {migration().on().failed(100).gone().now(130), EventFailed, []string{"nothing is attached any more", "2m10s"}},
+		"superseded":     {migration().on(a, b).failed(100).successor(b).now(130), EventFailed, []string{"newer migration"}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -22,6 +22,7 @@ type history struct {
 	kept      marks // on the VMIM
 	sharing   bool  // the source held something at the last decision
 	final     bool
+	withdrawn bool // copies blocks after all
 	result    Result
 	results   int
 	writes    int
@@ -90,6 +91,7 @@ func (h *history) decide(t *rapid.T, w *world) {
 	h.checkInstance(t, w, now)
 	h.last, h.sharing = now, w.sourceHolds()
 	h.final = h.final || now.Stage.Final()
+	h.withdrawn = h.withdrawn || now.Stage == NotInvolved && now.Conditions != nil
 }
 
 // checkOrder: lists in another order give the same answer, events apart, whose
@@ -110,6 +112,9 @@ func (h *history) checkOrder(t *rapid.T, w *world, now Assessment) {
 // checkStage: no final stage is ever left, and none is Completed while the source
 // is attached.
 func (h *history) checkStage(t *rapid.T, w *world, now Assessment) {
+	if h.withdrawn && (now.Stage != NotInvolved || !now.Reported || now.Conditions != nil || now.Events != nil) {
+		t.Fatalf("it was taken back, and now: %+v", now)
+	}
 	if h.final && (now.Stage != h.last.Stage || !now.Reported || now.Conditions != nil || now.Events != nil) {
 		t.Fatalf("the final stage %s was left: %+v", h.last.Stage, now)
 	}
@@ -210,7 +215,7 @@ func (h *history) checkWrites(t *rapid.T, w *world, now Assessment) {
 	before, after := h.kept, marksOf(now.Conditions)
 	entered := now.Stage != h.last.Stage
 	passed := now.Overdue && before.TimedOut != mark{corev1.ConditionTrue, now.Stage.String()}
-	settled := before.TimedOut.Status == corev1.ConditionTrue && now.Stage.Final()
+	settled := before.TimedOut.Status == corev1.ConditionTrue && (now.Stage.Final() || now.Stage == NotInvolved)
 	ceased := !entered && h.sharing != w.sourceHolds() && (now.Stage == ReleasingSource || now.Stage == ReleasingTarget)
 	for _, happened := range []struct {
 		yes   bool
@@ -278,6 +283,12 @@ func (h *history) checkEscalation(t *rapid.T, now Assessment) {
 func (h *history) checkEnd(t *rapid.T, w *world) {
 	w.end()
 	h.decide(t, w)
+	if h.withdrawn {
+		if h.results != 0 && h.result != Timeout {
+			t.Fatalf("what was taken back has the result %s", h.result)
+		}
+		return
+	}
 	if h.last.Stage == Undecided || h.last.Stage == NotInvolved {
 		if h.results != 0 || h.writes != 0 {
 			t.Fatalf("%d results and %d writes of a migration that is none of ours", h.results, h.writes)

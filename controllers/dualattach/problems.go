@@ -55,7 +55,7 @@ func (s *Snapshot) problems(stage Stage) []Problem {
 // disagreement tells where the attachment that left, the VMIM's phase and the
 // VMI's node do not say the same.
 func (s *Snapshot) disagreement() string {
-	if s.Instance == nil || s.Instance.IsFinal() || len(s.Volumes) == 0 {
+	if s.instanceOver() || len(s.Volumes) == 0 {
 		return ""
 	}
 	source, target := extent(s.Volumes, s.Source.Node), extent(s.Volumes, s.Target.Node)

@@ -26,6 +26,9 @@ type Snapshot struct {
 	// Volumes are the shared ones: those of our driver that the source launcher
 	// pod and the hotplug pods it owns use.
 	Volumes []Volume
+	// Copied: the migration was seen to copy blocks (CopiesBlocks) while it was under
+	// way. What KubeVirt says of that is gone when it is over.
+	Copied bool
 	// SuccessorTarget is the target node of a newer migration of the same VMI,
 	// or empty.
 	SuccessorTarget string
@@ -127,8 +130,8 @@ func (s *Snapshot) dualAttachedClaims() []string {
 // facts reduces the snapshot to what the stage depends on.
 func (s *Snapshot) facts() Facts {
 	f := Facts{
-		Involved:     len(s.Volumes) > 0 && s.Source.Node != "" && !s.copiesBlocks(),
-		InstanceLive: s.Instance != nil && !s.Instance.IsFinal(),
+		Involved:     len(s.Volumes) > 0 && s.Source.Node != "" && !s.CopiesBlocks(),
+		InstanceLive: !s.instanceOver(),
 		Phase:        s.phase(),
 		Source:       extent(s.Volumes, s.Source.Node),
 		Target:       extent(s.Volumes, s.Target.Node),
@@ -141,17 +144,19 @@ func (s *Snapshot) facts() Facts {
 	return f
 }
 
-// copiesBlocks reports a migration that moves data to other claims instead of
-// sharing volumes: across clusters, or between volumes.
-func (s *Snapshot) copiesBlocks() bool {
+// CopiesBlocks reports a migration that moves data to other claims instead of
+// sharing volumes: across clusters, or between volumes. The volumes that a VMI is
+// to migrate are this migration's from the hand-off until it is over: before that
+// they are the previous one's, after it the next one's.
+func (s *Snapshot) CopiesBlocks() bool {
 	m := s.Migration
-	if m.IsDecentralized() {
+	if s.Copied || m.IsDecentralized() {
 		return true
 	}
 	if _, ok := m.Labels[kubevirtv1.VolumesUpdateMigration]; ok {
 		return true
 	}
-	return s.handedOff() != nil && s.Instance != nil && len(s.Instance.Status.MigratedVolumes) > 0
+	return s.phase() == Active && s.handedOff() != nil && s.Instance != nil && len(s.Instance.Status.MigratedVolumes) > 0
 }
 
 func (s *Snapshot) phase() Phase {

@@ -8,7 +8,8 @@ const (
 	// Undecided is the zero value: nothing was decided, nothing is to be done.
 	Undecided Stage = iota
 	// NotInvolved: no shared volume of ours, or a migration that copies blocks
-	// instead of sharing them.
+	// instead of sharing them. Nothing is written, unless that shows late: then what
+	// was begun is taken back, once and for all.
 	NotInvolved
 	// AttachingTarget: under way, and some shared volume is not yet attached on
 	// the target, which may not even be known yet.

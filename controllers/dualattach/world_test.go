@@ -54,6 +54,7 @@ var steps = []step{
 	{"an administrator sets a limit", 1, (*world).limits},
 	{"a newer migration begins", 1, (*world).succeed},
 	{"the claims go out of sight", 1, func(w *world, _ *rapid.T) { w.Volumes = nil }},
+	{"it turns out to copy blocks", 1, func(w *world, _ *rapid.T) { w.Copied = w.Copied || w.active() }},
 	{"the operator restarts", 1, (*world).restart},
 }
 

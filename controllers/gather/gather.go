@@ -45,6 +45,8 @@ type Known struct {
 	Source     dualattach.Side
 	Target     dualattach.Side
 	Claims     []Claim
+	// Copied: it copies blocks to other claims, as was seen while it was under way.
+	Copied bool
 }
 
 // Claim is a claim on a shared volume of ours.
@@ -106,8 +108,9 @@ func (g *Gatherer) Snapshot(ctx context.Context, in *Instance, known *Known, now
 	}
 	s := dualattach.Snapshot{
 		Now: now, Migration: known.Migration, VanishedAt: known.VanishedAt, Instance: in.VMI,
-		Source: known.Source, Target: known.Target, SuccessorTarget: in.successorTarget(known.Migration),
+		Source: known.Source, Target: known.Target, SuccessorTarget: in.successorTarget(known.Migration), Copied: known.Copied,
 	}
+	known.Copied = s.CopiesBlocks()
 	var err error
 	if s.Source.Ready, err = g.nodeReady(ctx, s.Source.Node); err != nil {
 		return s, err

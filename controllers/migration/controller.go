@@ -104,7 +104,9 @@ func (r *Reconciler) snapshot(ctx context.Context, in *gather.Instance, e *entry
 	var known gather.Known
 	r.table.update(func() { known = e.known })
 	s, err := r.gather.Snapshot(ctx, in, &known, r.clock.Now())
-	r.table.update(func() { e.known.Source, e.known.Target, e.known.Claims = known.Source, known.Target, known.Claims })
+	r.table.update(func() {
+		e.known.Source, e.known.Target, e.known.Claims, e.known.Copied = known.Source, known.Target, known.Claims, known.Copied
+	})
 	return s, err
 }
 
@@ -126,8 +128,9 @@ func (r *Reconciler) act(ctx context.Context, in *gather.Instance, e *entry, s *
 			"source", s.Source.Node, "target", s.Target.Node, "deadline", a.Deadline.At, "result", string(a.Result))
 	}
 	r.table.update(func() { r.metrics.count(e, before, s, a) })
-	over := a.Reported || a.Stage.Final() || (a.Stage == dualattach.NotInvolved && (before.IsFinal() || !s.VanishedAt.IsZero()))
-	if over {
+	// That a migration copied blocks does not show when it is over: it is remembered.
+	none := a.Stage == dualattach.NotInvolved && (!s.VanishedAt.IsZero() || before.IsFinal() && !s.CopiesBlocks())
+	if a.Reported || a.Stage.Final() || none {
 		r.table.forget(in.Key, before.UID)
 	}
 	return nil
