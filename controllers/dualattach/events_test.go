@@ -134,7 +134,10 @@ func TestProblems(t *testing.T) {
 		"attach error": {"The error stands on the VolumeAttachment.",
 			migration().volumes(volume("disk", a).fails(b, "refused")), AttachingTarget, []string{"AttachError"}},
 		"detach error": {"On either node.",
-			migration().on(b).do(func(s *Snapshot) { s.Volumes[0] = s.Volumes[0].fails(a, "busy") }).succeeded(100), Completed, []string{"AttachError"}},
+			migration().on(b).do(func(s *Snapshot) {
+				s.Volumes[0] = s.Volumes[0].fails(a, "busy")
+				s.Volumes[0].Attachments[1].Leaving = true
+			}).succeeded(100), Completed, []string{"DetachError"}},
 		"volume gone": {"A claim without its PersistentVolume.",
 			migration().do(func(s *Snapshot) { s.Volumes[0].PV = "" }), AttachingTarget, []string{"VolumeGone"}},
 		"nodes not ready": {"Both, in order.",

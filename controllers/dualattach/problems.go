@@ -29,7 +29,11 @@ func (s *Snapshot) problems(stage Stage) []Problem {
 			case a.Attached && a.Node != s.Source.Node && a.Node != s.Target.Node:
 				add("ThirdAttachment", "claim %s is attached on %s too, which has no part in the migration", v.Claim, a.Node)
 			case a.Error != "" && (a.Node == s.Source.Node || a.Node == s.Target.Node):
-				add("AttachError", "claim %s on %s: %s", v.Claim, a.Node, a.Error)
+				reason := "AttachError"
+				if a.Leaving {
+					reason = "DetachError"
+				}
+				add(reason, "claim %s on %s: %s", v.Claim, a.Node, a.Error)
 			}
 		}
 	}

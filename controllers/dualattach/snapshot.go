@@ -60,6 +60,7 @@ type Attachment struct {
 	Attached bool // status.attached, deleting or not
 	Created  time.Time
 	Error    string // status.attachError or detachError, verbatim
+	Leaving  bool   // the error is that of the detach
 }
 
 // Limits are the operator's own deadlines, set by flags.

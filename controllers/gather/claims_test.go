@@ -136,7 +136,7 @@ func TestVolume(t *testing.T) {
 	want := dualattach.Volume{Claim: "disk", PV: "pv-disk", Timeout: time.Minute, Ledger: rds.Ledger{Known: true, Foreign: "slot-disk"},
 		Attachments: []dualattach.Attachment{
 			{Node: b, Created: noon.Add(5 * time.Second), Error: "refused"},
-			{Node: a, Attached: true, Created: noon.Add(-time.Minute), Error: "busy"},
+			{Node: a, Attached: true, Created: noon.Add(-time.Minute), Error: "busy", Leaving: true},
 		}}
 	for name, objects := range map[string][]client.Object{"bound": storage("disk"), "gone": nil} {
 		t.Run(name, func(t *testing.T) {

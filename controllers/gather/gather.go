@@ -214,7 +214,7 @@ func attachmentOf(va *storagev1.VolumeAttachment) dualattach.Attachment {
 	a := dualattach.Attachment{Node: va.Spec.NodeName, Attached: va.Status.Attached, Created: va.CreationTimestamp.Time}
 	switch {
 	case va.Status.DetachError != nil:
-		a.Error = va.Status.DetachError.Message
+		a.Error, a.Leaving = va.Status.DetachError.Message, true
 	case va.Status.AttachError != nil:
 		a.Error = va.Status.AttachError.Message
 	}

@@ -112,6 +112,7 @@ func instanceChanged(e event.UpdateEvent) bool {
 	a, b := e.ObjectOld.(*kubevirtv1.VirtualMachineInstance), e.ObjectNew.(*kubevirtv1.VirtualMachineInstance)
 	return a.Status.Phase != b.Status.Phase || a.Status.NodeName != b.Status.NodeName ||
 		a.Annotations[dualattach.TimeoutAnnotation] != b.Annotations[dualattach.TimeoutAnnotation] ||
+		len(a.Status.MigratedVolumes) != len(b.Status.MigratedVolumes) ||
 		!reflect.DeepEqual(a.Status.MigrationState, b.Status.MigrationState)
 }
 

@@ -35,6 +35,9 @@ func TestPredicates(t *testing.T) {
 		"VMI: node":           {instanceChanged, vmi(func(v *kubevirtv1.VirtualMachineInstance) { v.Status.NodeName = "b" }), true},
 		"VMI: our annotation": {instanceChanged, annotated(dualattach.TimeoutAnnotation), true},
 		"VMI: another one":    {instanceChanged, annotated("note"), false},
+		"VMI: volumes to migrate": {instanceChanged, vmi(func(v *kubevirtv1.VirtualMachineInstance) {
+			v.Status.MigratedVolumes = []kubevirtv1.StorageMigratedVolumeInfo{{VolumeName: "disk"}}
+		}), true},
 		"VMI: migration state": {instanceChanged, vmi(func(v *kubevirtv1.VirtualMachineInstance) {
 			v.Status.MigrationState = &kubevirtv1.VirtualMachineInstanceMigrationState{}
 		}), true},
