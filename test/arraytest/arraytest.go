@@ -37,6 +37,10 @@ func Run(t *testing.T, open func(t *testing.T) rds.Array) {
 		"DeleteUnknown": (*suite).removeUnknown,
 		"View":          (*suite).view,
 		"Cancelled":     (*suite).cancelled,
+		"Snapshot":      (*suite).snapshot,
+		"Restore":       (*suite).restore,
+		"Clone":         (*suite).clone,
+		"NoSource":      (*suite).noSource,
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), timeout)
