@@ -54,41 +54,67 @@ func New(g *gather.Gatherer, w Writer, instances InstanceWriter, limits func() d
 // Collector gives the domain's metrics.
 func (r *Reconciler) Collector() prometheus.Collector { return r.metrics }
 
-// Reconcile gathers, decides and acts for every migration of a VMI that is not
-// reported yet, then lets the VMI say what they mean for it, and comes back when time alone changes the answer.
+// Reconcile gathers and decides for every migration of a VMI that is not reported
+// yet, lets the VMI say what they mean for it, then acts, and comes back when time
+// alone changes the answer.
 func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	in, err := r.gather.Instance(ctx, req.NamespacedName)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	var next time.Time
-	var assessments []dualattach.Assessment
-	for _, e := range r.table.track(in, r.clock.Now()) {
-		s, err := r.snapshot(ctx, in, e)
-		if err != nil {
-			return reconcile.Result{}, err
-		}
-		s.Since, s.Limits = r.since(), r.limits()
-		a := dualattach.Decide(s)
-		switch err := r.act(ctx, in, e, &s, a); {
+	verdicts, err := r.decide(ctx, in)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	held, next, unsaid := r.speak(ctx, in, verdicts.assessments())
+	if held {
+		return reconcile.Result{RequeueAfter: staleRetry}, nil
+	}
+	for _, d := range verdicts {
+		switch err := r.act(ctx, in, d.entry, d.snapshot, d.assessment); {
 		case errors.Is(err, jsonpatch.ErrStale):
-			log.FromContext(ctx).V(1).Info("written meanwhile, deciding again", "migration", s.Migration.Name, "reason", err.Error())
+			log.FromContext(ctx).V(1).Info("written meanwhile, deciding again", "migration", d.snapshot.Migration.Name, "reason", err.Error())
 			return reconcile.Result{RequeueAfter: staleRetry}, nil
 		case err != nil:
 			return reconcile.Result{}, err
 		}
-		next = sooner(next, a.NextAt)
-		assessments = append(assessments, a)
+		next = sooner(next, d.assessment.NextAt)
 	}
-	again, err := r.speak(ctx, in, assessments)
-	if err != nil {
-		return reconcile.Result{}, err
-	}
-	next = sooner(next, again)
-	if next.IsZero() {
-		return reconcile.Result{}, nil
+	if unsaid != nil || next.IsZero() {
+		return reconcile.Result{}, unsaid
 	}
 	return reconcile.Result{RequeueAfter: max(time.Millisecond, next.Sub(r.clock.Now()))}, nil
+}
+
+// verdict is what was decided about one migration, and on what.
+type verdict struct {
+	entry      *entry
+	snapshot   *dualattach.Snapshot
+	assessment dualattach.Assessment
+}
+
+type verdicts []verdict
+
+func (vs verdicts) assessments() []dualattach.Assessment {
+	var all []dualattach.Assessment
+	for _, d := range vs {
+		all = append(all, d.assessment)
+	}
+	return all
+}
+
+// decide looks at every migration of a VMI that is watched, oldest first.
+func (r *Reconciler) decide(ctx context.Context, in *gather.Instance) (verdicts, error) {
+	var all verdicts
+	for _, e := range r.table.track(in, r.clock.Now()) {
+		s, err := r.snapshot(ctx, in, e)
+		if err != nil {
+			return nil, err
+		}
+		s.Since, s.Limits = r.since(), r.limits()
+		all = append(all, verdict{e, &s, dualattach.Decide(s)})
+	}
+	return all, nil
 }
 
 // sooner is the earlier of two times, zero being never.

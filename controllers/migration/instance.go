@@ -20,6 +20,9 @@ import (
 // an administrator may have granted it meanwhile.
 const refusedRetry = 5 * time.Minute
 
+// maxHold is how long the rest may be held for the VMI's sake.
+const maxHold = time.Second
+
 // InstanceWriter writes conditions on VMIs, as vmicondition.Writer does.
 type InstanceWriter interface {
 	Write(ctx context.Context, vmi *kubevirtv1.VirtualMachineInstance, c vmicondition.Condition) (vmicondition.Result, error)
@@ -30,52 +33,69 @@ type said struct {
 	uid       types.UID
 	version   string // of the VMI that it was decided on
 	condition vmicondition.Condition
-	result    vmicondition.Result
+	result    vmicondition.Result // empty where the VMI had changed meanwhile
 	at        time.Time
+	wanted    time.Time // when it was first to be said
 }
 
-// speak makes the VMI say what its migrations together mean for it. It runs when
-// those have been acted upon, and follows from the VMI as it is: what a crash or
-// a refusal left behind is put right by the next look. again is when to come back
-// for it, or zero. A write that is forbidden or reverted is counted, and no error.
-func (r *Reconciler) speak(ctx context.Context, in *gather.Instance, assessments []dualattach.Assessment) (again time.Time, err error) {
+// speak makes the VMI say what its migrations together mean for it. That follows
+// from the VMI as it is: what a crash or a refusal left behind is put right by the
+// next look. next is when to come back for it, or zero. A write that is forbidden or
+// reverted is counted, and no error.
+//
+// The VMI comes first, and the rest is held until the cache, and so most likely
+// virt-controller's, shows what was written there: whoever cancels a migration
+// because its VMIM says that it is late would else have virt-controller abort it on
+// a VMI that it does not know yet, and its guarded patch would fail for that.
+func (r *Reconciler) speak(ctx context.Context, in *gather.Instance, assessments []dualattach.Assessment) (held bool, next time.Time, err error) {
 	decided := dualattach.DecideInstance(in.VMI, assessments)
 	if in.VMI == nil {
 		r.table.silence(in.Key)
 	}
 	if decided == nil {
-		return time.Time{}, nil
+		return false, time.Time{}, nil
 	}
 	now := r.clock.Now()
-	next := said{uid: in.VMI.UID, version: in.VMI.ResourceVersion, at: now, condition: vmicondition.Condition{
+	say := said{uid: in.VMI.UID, version: in.VMI.ResourceVersion, at: now, wanted: now, condition: vmicondition.Condition{
 		Type: vmicondition.StorageMigrationTimedOut, Status: decided.Status, Reason: decided.Reason, Message: decided.Message}}
-	if last := r.table.lastSaid(in.Key); last.about(next) {
+	last := r.table.lastSaid(in.Key)
+	if last.about(say) {
+		say.wanted = last.wanted
+		again := last.at.Add(refusedRetry)
 		switch {
-		case last.result != vmicondition.Stored && now.Before(last.at.Add(refusedRetry)):
-			return last.at.Add(refusedRetry), nil
-		case last.result == vmicondition.Stored && last.version == next.version:
-			return time.Time{}, nil // the cache is behind our own write
+		case last.result == vmicondition.Stored && last.version == say.version: // the cache is behind our own write
+			return last.holds(now), now.Add(staleRetry), nil
+		case last.refused() && now.Before(again):
+			return false, again, nil
 		}
 	}
-	next.result, err = r.instances.Write(ctx, in.VMI, next.condition)
+	say.result, err = r.instances.Write(ctx, in.VMI, say.condition)
 	switch {
 	case errors.Is(err, jsonpatch.ErrStale):
 		log.FromContext(ctx).V(1).Info("the VMI was written meanwhile, deciding again", "reason", err.Error())
-		return now.Add(staleRetry), nil
+		r.table.say(in.Key, say)
+		return say.holds(now), now.Add(staleRetry), nil
 	case apierrors.IsNotFound(err):
-		return time.Time{}, nil // its deletion is on its way here
+		return false, time.Time{}, nil // its deletion is on its way here
 	case err != nil:
-		return time.Time{}, err
+		return false, time.Time{}, err
 	}
-	r.metrics.writes.WithLabelValues(string(next.result)).Inc()
-	r.table.say(in.Key, next)
-	log.FromContext(ctx).Info("VMI condition "+string(next.result), "type", next.condition.Type.String(),
-		"status", next.condition.Status, "reason", next.condition.Reason)
-	if next.result != vmicondition.Stored {
-		return now.Add(refusedRetry), nil
+	r.metrics.writes.WithLabelValues(string(say.result)).Inc()
+	r.table.say(in.Key, say)
+	log.FromContext(ctx).Info("VMI condition "+string(say.result), "type", say.condition.Type.String(),
+		"status", say.condition.Status, "reason", say.condition.Reason)
+	if say.refused() {
+		return false, now.Add(refusedRetry), nil
 	}
-	return time.Time{}, nil
+	return say.holds(now), now.Add(staleRetry), nil
 }
+
+func (s said) refused() bool {
+	return s.result == vmicondition.Forbidden || s.result == vmicondition.Reverted
+}
+
+// holds tells whether the rest is to wait until the VMI is seen to say it.
+func (s said) holds(now time.Time) bool { return now.Before(s.wanted.Add(maxHold)) }
 
 // about reports whether two writes say the same of the same VMI, messages aside.
 func (s said) about(other said) bool {

@@ -49,21 +49,25 @@ func TestSpeak(t *testing.T) {
 	cases := map[string]struct {
 		reason string
 		writer instances
+		held   bool
 		again  time.Duration
 		err    error
 		counts []string
 	}{
-		"stored":    {"Said and counted.", instances{result: vmicondition.Stored}, 0, nil, []string{"rds_csi_vmi_condition_writes_total{stored} 1"}},
-		"forbidden": {"No failure; somebody may grant it.", instances{result: vmicondition.Forbidden}, refusedRetry, nil, []string{"rds_csi_vmi_condition_writes_total{forbidden} 1"}},
-		"reverted":  {"No failure either.", instances{result: vmicondition.Reverted}, refusedRetry, nil, []string{"rds_csi_vmi_condition_writes_total{reverted} 1"}},
-		"stale":     {"Decide anew.", instances{err: fmt.Errorf("x: %w", jsonpatch.ErrStale)}, staleRetry, nil, nil},
-		"gone":      {"Nothing is left to write on.", instances{err: apierrors.NewNotFound(schema.GroupResource{}, "web")}, 0, nil, nil},
-		"no answer": {"That is a failure.", instances{err: down}, 0, down, nil},
+		"stored":    {"Said and counted; the rest waits until it is seen.", instances{result: vmicondition.Stored}, true, staleRetry, nil, []string{"rds_csi_vmi_condition_writes_total{stored} 1"}},
+		"forbidden": {"No failure; somebody may grant it.", instances{result: vmicondition.Forbidden}, false, refusedRetry, nil, []string{"rds_csi_vmi_condition_writes_total{forbidden} 1"}},
+		"reverted":  {"No failure either.", instances{result: vmicondition.Reverted}, false, refusedRetry, nil, []string{"rds_csi_vmi_condition_writes_total{reverted} 1"}},
+		"stale":     {"Decide anew.", instances{err: fmt.Errorf("x: %w", jsonpatch.ErrStale)}, true, staleRetry, nil, nil},
+		"gone":      {"Nothing is left to write on.", instances{err: apierrors.NewNotFound(schema.GroupResource{}, "web")}, false, 0, nil, nil},
+		"no answer": {"That is a failure.", instances{err: down}, false, 0, down, nil},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			r, _, in := speaking(&tc.writer)
-			again, err := r.speak(t.Context(), in, late(dualattach.DualAttached))
+			held, again, err := r.speak(t.Context(), in, late(dualattach.DualAttached))
+			if held != tc.held {
+				t.Errorf("%s: held %v, want %v", tc.reason, held, tc.held)
+			}
 			if !errors.Is(err, tc.err) {
 				t.Errorf("%s: %v", tc.reason, err)
 			}
@@ -91,7 +95,7 @@ func TestSpeakOnce(t *testing.T) {
 	r, clock, in := speaking(w)
 	step := func(what string, writes int, assessments []dualattach.Assessment) {
 		t.Helper()
-		if _, err := r.speak(t.Context(), in, assessments); err != nil {
+		if _, _, err := r.speak(t.Context(), in, assessments); err != nil {
 			t.Fatal(err)
 		}
 		if len(w.log) != writes {
@@ -116,6 +120,27 @@ func TestSpeakOnce(t *testing.T) {
 	step("gone", 5, late(dualattach.ReleasingSource))
 	if len(r.table.said) != 0 {
 		t.Error("a VMI that is gone is still known")
+	}
+}
+
+// TestHold: the rest waits for the VMI, but not for ever.
+func TestHold(t *testing.T) {
+	for name, w := range map[string]instances{
+		"stored, and never seen": {result: vmicondition.Stored},
+		"stale again and again":  {err: jsonpatch.ErrStale},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, clock, in := speaking(&w)
+			for _, step := range []struct {
+				after time.Duration
+				held  bool
+			}{{0, true}, {maxHold / 2, true}, {maxHold, false}, {2 * maxHold, false}} {
+				clock.SetTime(noon.Add(step.after))
+				if held, _, err := r.speak(t.Context(), in, late(dualattach.DualAttached)); held != step.held || err != nil {
+					t.Errorf("after %s: held %v, want %v; error %v", step.after, held, step.held, err)
+				}
+			}
+		})
 	}
 }
 

@@ -1,22 +1,14 @@
 package e2e
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
-	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	corev1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
-	"k8s.io/apimachinery/pkg/types"
-	apiwatch "k8s.io/apimachinery/pkg/watch"
 	kubevirtv1 "kubevirt.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
@@ -38,10 +30,12 @@ const (
 // on a VMIM is worth it: each says a stage or a deadline that the one before did not.
 func TestLatencyAndWrites(t *testing.T) {
 	ctx, s, ns := setUp(t)
-	seen := newStopwatch()
 	watchCtx, stop := context.WithCancel(ctx)
 	defer stop()
-	seen.watch(watchCtx, t, s, ns)
+	seen, err := s.Watch(watchCtx, ns)
+	if err != nil {
+		t.Fatal(err)
+	}
 	mark, err := s.MarkAudit()
 	if err != nil {
 		t.Fatal(err)
@@ -54,17 +48,16 @@ func TestLatencyAndWrites(t *testing.T) {
 	if err := all.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	latencies := seen.latencies()
+	latencies := seen.Latencies()
 	if len(latencies) < latencyVMs*latencyRounds {
 		t.Fatalf("measured %d migrations, want %d", len(latencies), latencyVMs*latencyRounds)
 	}
-	slices.SortFunc(latencies, func(a, b measure) int { return cmp.Compare(a.took, b.took) })
-	p50, p95, worst := latencies[len(latencies)/2].took, latencies[len(latencies)*95/100].took, latencies[len(latencies)-1].took
+	p50, p95, worst := stack.Percentiles(latencies)
 	t.Logf("attached → storageDualAttached=True over %d migrations: p50 %s, p95 %s, max %s", len(latencies), p50, p95, worst)
 	if p95 > maxP95 || worst > maxLatency {
 		t.Errorf("p95 %s (bar %s), max %s (bar %s)", p95, maxP95, worst, maxLatency)
 		for _, m := range latencies[len(latencies)*95/100:] {
-			t.Logf("%s: %s from %s", m.migration, m.took, m.at.Format(time.TimeOnly+".000"))
+			t.Logf("%s: %s from %s", m.Migration, m.Took, m.At.Format(time.TimeOnly+".000"))
 		}
 	}
 	checkWrites(t, s, mark, ns)
@@ -74,7 +67,7 @@ func TestLatencyAndWrites(t *testing.T) {
 // migrateManyTimes migrates one VM again and again, each time after the storage
 // side of the last migration is over. It waits for the watch: polling would be the
 // heaviest load of all.
-func migrateManyTimes(ctx context.Context, s *stack.Stack, seen *stopwatch, ns, name string) error {
+func migrateManyTimes(ctx context.Context, s *stack.Stack, seen *stack.Stopwatch, ns, name string) error {
 	vm, err := s.StartVM(ctx, ns, name)
 	if err != nil {
 		return err
@@ -86,133 +79,12 @@ func migrateManyTimes(ctx context.Context, s *stack.Stack, seen *stopwatch, ns, 
 			return err
 		}
 		select {
-		case <-seen.reported(vmim.UID):
+		case <-seen.Ended(vmim.UID):
 		case <-ctx.Done():
 			return fmt.Errorf("migration %s was not reported: %w", vmim.Name, ctx.Err())
 		}
 	}
 	return nil
-}
-
-// measure is how long one migration took to be seen.
-type measure struct {
-	took      time.Duration
-	migration string
-	at        time.Time
-}
-
-// stopwatch notes when a watching client saw what. The two watches may deliver in
-// either order, so it is put together at the end.
-type stopwatch struct {
-	mu       sync.Mutex
-	attached map[types.UID]attachment
-	seen     map[types.UID]*sighting
-	ended    map[types.UID]chan struct{}
-	volumes  map[string]string // by claim
-}
-
-type attachment struct {
-	pv string
-	at time.Time
-}
-
-// sighting is one VMIM: when it was first seen, and when with the condition.
-type sighting struct {
-	name, claim string
-	first, dual time.Time
-	over        bool
-}
-
-func newStopwatch() *stopwatch {
-	return &stopwatch{attached: map[types.UID]attachment{}, seen: map[types.UID]*sighting{}, ended: map[types.UID]chan struct{}{}, volumes: map[string]string{}}
-}
-
-// reported is closed when the ending of a migration is on the VMIM.
-func (w *stopwatch) reported(uid types.UID) <-chan struct{} {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.end(uid)
-}
-
-func (w *stopwatch) end(uid types.UID) chan struct{} {
-	if w.ended[uid] == nil {
-		w.ended[uid] = make(chan struct{})
-	}
-	return w.ended[uid]
-}
-
-// watch begins to watch attachments and VMIMs until ctx ends.
-func (w *stopwatch) watch(ctx context.Context, t *testing.T, s *stack.Stack, ns string) {
-	t.Helper()
-	begin := func(list client.ObjectList, f func(client.Object), options ...client.ListOption) {
-		events, err := s.Client.Watch(ctx, list, options...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		go func() {
-			defer events.Stop()
-			for e := range events.ResultChan() {
-				if o, ok := e.Object.(client.Object); ok && e.Type != apiwatch.Bookmark {
-					f(o)
-				}
-			}
-		}()
-	}
-	begin(&storagev1.VolumeAttachmentList{}, w.sawAttachment)
-	begin(&corev1.PersistentVolumeClaimList{}, func(o client.Object) {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.volumes[o.GetName()] = o.(*corev1.PersistentVolumeClaim).Spec.VolumeName
-	}, client.InNamespace(ns))
-	begin(&kubevirtv1.VirtualMachineInstanceMigrationList{}, w.sawMigration, client.InNamespace(ns))
-}
-
-func (w *stopwatch) sawAttachment(o client.Object) {
-	va := o.(*storagev1.VolumeAttachment)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if _, known := w.attached[va.UID]; va.Status.Attached && !known {
-		w.attached[va.UID] = attachment{*va.Spec.Source.PersistentVolumeName, time.Now()}
-	}
-}
-
-func (w *stopwatch) sawMigration(o client.Object) {
-	m := o.(*kubevirtv1.VirtualMachineInstanceMigration)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	s := w.seen[m.UID]
-	if s == nil {
-		s = &sighting{name: m.Name, claim: m.Spec.VMIName, first: time.Now()}
-		w.seen[m.UID] = s
-	}
-	if s.dual.IsZero() && conditionOf(m, dualattach.ConditionDualAttached).Status == corev1.ConditionTrue {
-		s.dual = time.Now()
-	}
-	if dualattach.Reported(m) && !s.over {
-		s.over = true
-		close(w.end(m.UID))
-	}
-}
-
-// latencies are those of all migrations that were dual attached. The attachment of
-// a migration is the first of its volume since the VMIM was seen; the last VM's start
-// came before that.
-func (w *stopwatch) latencies() []measure {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var taken []measure
-	for _, s := range w.seen {
-		var at time.Time
-		for _, a := range w.attached {
-			if a.pv == w.volumes[s.claim] && a.at.After(s.first) && (at.IsZero() || a.at.Before(at)) {
-				at = a.at
-			}
-		}
-		if !at.IsZero() && !s.dual.IsZero() {
-			taken = append(taken, measure{max(0, s.dual.Sub(at)), s.name, at})
-		}
-	}
-	return taken
 }
 
 // checkWrites looks at every write of ours on a VMIM, in order.

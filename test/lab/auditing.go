@@ -16,7 +16,7 @@ type AuditMark int64
 
 // MarkAudit is the present end of the audit log, for AuditSince.
 func (c *Cluster) MarkAudit() (AuditMark, error) {
-	_, end, err := audit.Read(c.auditLog(), 0)
+	end, err := audit.End(c.auditLog())
 	return AuditMark(end), err
 }
 

@@ -218,3 +218,28 @@ func Read(path string, offset int64) (Events, int64, error) {
 		events = append(events, e)
 	}
 }
+
+// End is the offset after the log's last whole line.
+func End(path string) (int64, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		if os.IsNotExist(err) {
+			return 0, nil // nothing was asked yet
+		}
+		return 0, err
+	}
+	defer file.Close()
+	end, err := file.Seek(0, io.SeekEnd)
+	block := make([]byte, 64<<10)
+	for err == nil && end > 0 {
+		part := block[:min(end, int64(len(block)))]
+		if _, err = file.ReadAt(part, end-int64(len(part))); err != nil {
+			break
+		}
+		if i := bytes.LastIndexByte(part, '\n'); i >= 0 {
+			return end - int64(len(part)-i-1), nil
+		}
+		end -= int64(len(part))
+	}
+	return 0, err
+}

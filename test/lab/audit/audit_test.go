@@ -25,6 +25,9 @@ func TestReadAndFilter(t *testing.T) {
 	if offset != int64(len(recorded)) {
 		t.Errorf("offset %d, want %d: a line being written is for the next time", offset, len(recorded))
 	}
+	if end, err := End(path); end != offset || err != nil {
+		t.Errorf("the log ends at %d, want %d; %v", end, offset, err)
+	}
 	for name, tc := range map[string]struct {
 		filters []Filter
 		want    int
