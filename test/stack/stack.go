@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/gate"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/routeros"
 )
 
@@ -62,6 +63,8 @@ type Stack struct {
 	root   string // of the checkout
 	socket string
 	csi    *grpc.ClientConn
+
+	operators int // ever started
 }
 
 // Operator is one replica.
@@ -177,9 +180,35 @@ func (s *Stack) startPlugin(ctx context.Context) error {
 	return nil
 }
 
+// OperatorOptions say how one operator runs. The zero value is as users run it.
+type OperatorOptions struct {
+	// Gate, if set, is where it finds the API server.
+	Gate *gate.Gate
+	// Restart starts it again when it ends unasked, as a kubelet would.
+	Restart bool
+	// Args are added last, so they win.
+	Args []string
+}
+
 // StartOperator runs one more operator and waits until it is ready.
-func (s *Stack) StartOperator(ctx context.Context) (*Operator, error) {
+func (s *Stack) StartOperator(ctx context.Context, options ...OperatorOptions) (*Operator, error) {
+	var o OperatorOptions
+	if len(options) > 0 {
+		o = options[0]
+	}
+	operator, err := s.newOperator(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	s.Operators = append(s.Operators, operator)
+	return operator, s.WaitOperator(ctx, operator)
+}
+
+func (s *Stack) newOperator(ctx context.Context, options OperatorOptions) (*Operator, error) {
 	kubeconfig, err := s.KubeconfigFor(ctx, Namespace, operatorAccount)
+	if options.Gate != nil {
+		kubeconfig, err = s.KubeconfigThrough(ctx, options.Gate, Namespace, operatorAccount)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -195,12 +224,14 @@ func (s *Stack) StartOperator(ctx context.Context) (*Operator, error) {
 		"--kubeconfig=" + kubeconfig, "--arrays-file=" + s.arraysFile("watch"), "--poll-interval=1s", "--lease-namespace=" + Namespace,
 		"--metrics-bind-address=" + o.Metrics, "--health-probe-bind-address=" + o.Health, "--log-format=console", "--log-level=1",
 	}
-	name := fmt.Sprintf("operator-%d", len(s.Operators)+1)
-	if o.Process, err = s.RunProcess(name, filepath.Join(s.Dir, "bin", "operator"), append(args, s.opts.OperatorArgs...)); err != nil {
-		return nil, err
+	args = append(append(args, s.opts.OperatorArgs...), options.Args...)
+	run := s.RunProcess
+	if options.Restart {
+		run = s.RunRestarting
 	}
-	s.Operators = append(s.Operators, o)
-	return o, s.WaitOperator(ctx, o)
+	s.operators++
+	o.Process, err = run(fmt.Sprintf("operator-%d", s.operators), filepath.Join(s.Dir, "bin", "operator"), args)
+	return o, err
 }
 
 // WaitOperator waits until an operator is ready.

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -51,10 +52,45 @@ func (s *Stack) StartVM(ctx context.Context, namespace, name string, change ...f
 	return vm, s.WaitVMIRunning(ctx, vm)
 }
 
+// ExchangeOperators stops the operators that run and has others in their place
+// until the test ends.
+func (s *Stack) ExchangeOperators(ctx context.Context, t testing.TB, others ...OperatorOptions) {
+	t.Helper()
+	before := s.Operators
+	for _, o := range before {
+		if err := o.Stop(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Operators = nil
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*lab.DefaultWait)
+		defer cancel()
+		for _, o := range s.Operators {
+			if t.Failed() {
+				t.Logf("the end of the log of %s:\n%s", o.Name(), o.Tail(60))
+			}
+			_ = o.Stop(ctx) // killed if it does not
+		}
+		s.Operators = before
+		for _, o := range before {
+			if err := errors.Join(o.Run(), s.WaitOperator(ctx, o)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for _, o := range others {
+		if _, err := s.StartOperator(ctx, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Series is a scrape of the metrics page.
 type Series map[string]*dto.MetricFamily
 
-func (s *Stack) scrape(ctx context.Context, o *Operator) (Series, error) {
+// Scrape reads an operator's metrics.
+func (s *Stack) Scrape(ctx context.Context, o *Operator) (Series, error) {
 	text, err := o.Scrape(ctx)
 	if err != nil {
 		return nil, err
@@ -66,7 +102,7 @@ func (s *Stack) scrape(ctx context.Context, o *Operator) (Series, error) {
 // MustScrape reads the first operator's metrics.
 func (s *Stack) MustScrape(ctx context.Context, t testing.TB) Series {
 	t.Helper()
-	series, err := s.scrape(ctx, s.Operators[0])
+	series, err := s.Scrape(ctx, s.Operators[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,6 +123,19 @@ func (all Series) Find(name string, labels map[string]string) (value float64, ok
 	return 0, false
 }
 
+// Count is how many series of a metric have a label with a value.
+func (all Series) Count(name, label, value string) int {
+	n := 0
+	for _, m := range all[name].GetMetric() {
+		for _, l := range m.GetLabel() {
+			if l.GetName() == label && l.GetValue() == value {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // Value is Find's value, 0 for a series that is missing.
 func (all Series) Value(name string, labels map[string]string) float64 {
 	value, _ := all.Find(name, labels)
@@ -98,7 +147,7 @@ func (s *Stack) WantMetric(ctx context.Context, t testing.TB, name string, label
 	t.Helper()
 	var got float64
 	err := s.WaitFor(ctx, fmt.Sprintf("%s%v to be %v", name, labels, want), func(ctx context.Context) (bool, error) {
-		series, err := s.scrape(ctx, s.Operators[0])
+		series, err := s.Scrape(ctx, s.Operators[0])
 		got = series.Value(name, labels)
 		return got == want, err
 	})
@@ -115,7 +164,7 @@ func (s *Stack) SettledMetric(ctx context.Context, t testing.TB, name string, la
 	first := s.MustScrape(ctx, t).Value("rds_csi_array_observed_timestamp_seconds", observed)
 	var value float64
 	err := s.WaitFor(ctx, fmt.Sprintf("%s%v after another look at the array", name, labels), func(ctx context.Context) (bool, error) {
-		series, err := s.scrape(ctx, s.Operators[0])
+		series, err := s.Scrape(ctx, s.Operators[0])
 		if err != nil {
 			return false, err
 		}
