@@ -52,24 +52,43 @@ func (k *kubevirtStarter) Start(ctx context.Context) error {
 	}
 	told := false
 	err = wait.PollUntilContextCancel(ctx, kubevirtPoll, true, func(context.Context) (bool, error) {
-		list, err := kinds.ServerResourcesForGroupVersion(kubevirtv1.GroupVersion.String())
-		served := err == nil && slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool {
-			return r.Kind == kubevirtv1.VirtualMachineInstanceMigrationGroupVersionKind.Kind
-		})
-		if !served && !told {
+		missing, err := missingKinds(kinds)
+		if missing != "" && !told {
 			told = true
-			reason := "the kind VirtualMachineInstanceMigration is not served"
-			if err != nil && !apierrors.IsNotFound(err) {
+			reason := missing + " is not served"
+			if err != nil {
 				reason = err.Error()
 			}
 			log.FromContext(ctx).Info("no KubeVirt yet; migrations are watched as soon as it is installed", "reason", reason)
 		}
-		return served, nil
+		return missing == "", nil
 	})
 	if err != nil {
 		return nil // ctx ended
 	}
+	log.FromContext(ctx).Info("KubeVirt is served; migrations are watched by the leader")
 	return k.addControllers(ctx)
+}
+
+// leading is a Runnable that notes when this process begins to lead. Controllers
+// begin at the same time and may note it first.
+type leading func() time.Time
+
+func (l leading) Start(context.Context) error { l(); return nil }
+
+// missingKinds names the first of KubeVirt's kinds that are watched and not served,
+// and why that is not known.
+func missingKinds(kinds discovery.ServerResourcesInterface) (string, error) {
+	list, err := kinds.ServerResourcesForGroupVersion(kubevirtv1.GroupVersion.String())
+	if err != nil && !apierrors.IsNotFound(err) {
+		return kubevirtv1.GroupVersion.String(), err
+	}
+	for _, kind := range []string{kubevirtv1.VirtualMachineInstanceGroupVersionKind.Kind, kubevirtv1.VirtualMachineInstanceMigrationGroupVersionKind.Kind} {
+		if list == nil || !slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Kind == kind }) {
+			return "the kind " + kind, nil
+		}
+	}
+	return "", nil
 }
 
 func (k *kubevirtStarter) addControllers(ctx context.Context) error {
@@ -77,8 +96,10 @@ func (k *kubevirtStarter) addControllers(ctx context.Context) error {
 		return err
 	}
 	g := &gather.Gatherer{Client: k.mgr.GetClient(), Driver: k.options.DriverName, Views: k.arrays}
-	// The first reconcile runs when this process leads.
 	since := sync.OnceValue(time.Now)
+	if err := k.mgr.Add(leading(since)); err != nil {
+		return err
+	}
 	instances := newInstanceWriter(k.mgr.GetAPIReader(), func(namespace string) (conditionWriter, error) {
 		return vmicondition.NewWriter(k.mgr.GetConfig(), namespace, clock.RealClock{})
 	})

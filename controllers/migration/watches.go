@@ -3,6 +3,7 @@ package migration
 import (
 	"context"
 	"reflect"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -26,6 +27,12 @@ import (
 // workers is how many VMIs are looked at at once.
 const workers = 8
 
+// The pauses between attempts double from the first to the last.
+const (
+	firstRetry = 10 * time.Millisecond
+	lastRetry  = 15 * time.Second
+)
+
 // SetupWithManager starts the controller with the manager. observed tells of new
 // views of the arrays.
 func (r *Reconciler) SetupWithManager(mgr manager.Manager, observed <-chan event.GenericEvent) error {
@@ -37,8 +44,14 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, observed <-chan event
 		Watches(&storagev1.VolumeAttachment{}, handler.EnqueueRequestsFromMapFunc(r.instancesOfAttachment), builder.WithPredicates(predicate.Funcs{UpdateFunc: attachmentChanged})).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.instancesOnNode), builder.WithPredicates(predicate.Funcs{UpdateFunc: readinessChanged})).
 		WatchesRawSource(source.Channel(observed, handler.EnqueueRequestsFromMapFunc(r.instancesUnderWay))).
-		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: workers, RateLimiter: retries()}).
 		Complete(r)
+}
+
+// retries paces the attempts of what fails: soon at first, and however long the API
+// server or KubeVirt's webhooks are away, soon after they are back.
+func retries() workqueue.TypedRateLimiter[reconcile.Request] {
+	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry)
 }
 
 // migrationHandler enqueues the VMI of a VMIM. The last event of a deleted VMIM
