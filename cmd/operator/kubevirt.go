@@ -22,6 +22,7 @@ import (
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/migration"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/report"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/vmicondition"
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/vmireport"
 )
 
 // kubevirtPoll is how often a cluster without KubeVirt is asked whether it has it by now.
@@ -100,11 +101,16 @@ func (k *kubevirtStarter) addControllers(ctx context.Context) error {
 	if err := k.mgr.Add(leading(since)); err != nil {
 		return err
 	}
-	instances := newInstanceWriter(k.mgr.GetAPIReader(), func(namespace string) (conditionWriter, error) {
-		return vmicondition.NewWriter(k.mgr.GetConfig(), namespace, clock.RealClock{})
+	grant := vmireport.NewGrant(k.mgr.GetAPIReader(), k.mgr.GetClient(), k.options.PlainImpersonation, clock.RealClock{})
+	instances := vmireport.NewWriter(grant, k.mgr.GetClient(), clock.RealClock{}, func(kubevirt string) (vmireport.ConditionWriter, error) {
+		return vmicondition.NewWriter(k.mgr.GetConfig(), kubevirt, clock.RealClock{})
 	})
 	r := migration.New(g, k.mgr.GetClient(), instances, k.limits, clock.RealClock{}, since)
-	if err := r.SetupWithManager(k.mgr, k.arrays.observed); err != nil {
+	if err := r.SetupWithManager(k.mgr, k.arrays.observed, grant.Granted()); err != nil {
+		return err
+	}
+	// After all that want to know of it.
+	if err := k.mgr.Add(grant); err != nil {
 		return err
 	}
 	return metrics.Registry.Register(report.LeaderOnly(k.mgr.Elected(), r.Collector()))

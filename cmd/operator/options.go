@@ -15,6 +15,8 @@ type Options struct {
 	ArraysFile   string
 	PollInterval time.Duration
 	Limits       dualattach.Limits
+	// PlainImpersonation acts as KubeVirt's controller by plain impersonation.
+	PlainImpersonation bool
 
 	Kubeconfig     string // empty: in-cluster
 	KubeQPS        float64
@@ -39,6 +41,7 @@ func (o *Options) AddFlags(f *flag.FlagSet) {
 	f.DurationVar(&o.Limits.Unbounded, "unbounded-deadline", limits.Unbounded, "how long a migration may take where KubeVirt sets no limit (post-copy, or its completion deadline is off)")
 	f.DurationVar(&o.Limits.Release, "release-deadline", limits.Release, "how long a Ready node may take to release a volume after a migration")
 	f.DurationVar(&o.Limits.ReleaseNotReady, "release-deadline-not-ready", limits.ReleaseNotReady, "the same for a node that is not Ready; Kubernetes forces the detach after 6 minutes")
+	f.BoolVar(&o.PlainImpersonation, "plain-impersonation", false, "for clusters before Kubernetes 1.36: write conditions on VMIs by plain impersonation of KubeVirt's controller, which, where granted, allows whatever that may do")
 	f.StringVar(&o.Kubeconfig, "kubeconfig", "", "kubeconfig file; empty: the pod's service account")
 	f.Float64Var(&o.KubeQPS, "kube-api-qps", 100, "requests per second to the API server")
 	f.IntVar(&o.KubeBurst, "kube-api-burst", 200, "requests at once to the API server")

@@ -11,6 +11,14 @@ import (
 // KubeVirt's own there: a storage migration of it is past a deadline.
 const ConditionInstanceTimedOut kubevirtv1.VirtualMachineInstanceConditionType = "StorageMigrationTimedOut"
 
+const (
+	// TimedOutAnnotation on a VMI stands in for ConditionInstanceTimedOut where that
+	// cannot be written.
+	TimedOutAnnotation = "rds.csi.srvlab.io/storage-migration-timed-out"
+	// UnexplainedAnnotation is the same for StorageDualAttachUnexplained.
+	UnexplainedAnnotation = "rds.csi.srvlab.io/storage-dual-attach-unexplained"
+)
+
 // InstanceCondition is what ConditionInstanceTimedOut is to say, without times:
 // those are the writer's to set.
 type InstanceCondition struct {
@@ -23,8 +31,9 @@ type InstanceCondition struct {
 // where it says that already or has nothing to say. One migration past a deadline,
 // the newest of several, makes it True; what is True and has no such migration any
 // more is resolved, be it that the migration is over, that a newer one has begun,
-// or that it ended while no operator ran. assessments are those of the VMI's
-// migrations that are not reported yet, oldest first.
+// or that it ended while no operator ran. An annotation that stands in for the
+// condition never says enough: it is to be replaced or taken away. assessments are
+// those of the VMI's migrations that are not reported yet, oldest first.
 func DecideInstance(vmi *kubevirtv1.VirtualMachineInstance, assessments []Assessment) *InstanceCondition {
 	if vmi == nil || vmi.IsFinal() {
 		return nil
@@ -33,13 +42,14 @@ func DecideInstance(vmi *kubevirtv1.VirtualMachineInstance, assessments []Assess
 		return c.Type == ConditionInstanceTimedOut
 	})
 	told := carried >= 0 && vmi.Status.Conditions[carried].Status == corev1.ConditionTrue
+	_, noted := vmi.Annotations[TimedOutAnnotation]
 	resolved := InstanceCondition{Status: corev1.ConditionFalse, Reason: ReasonResolved,
 		Message: "RDS shared volume: no migration of the VM is past a deadline any more"}
 	for _, a := range slices.Backward(assessments) {
 		c, ok := a.timedOut()
 		switch {
 		case ok && c.Status == corev1.ConditionTrue:
-			if told && vmi.Status.Conditions[carried].Reason == c.Reason {
+			if told && !noted && vmi.Status.Conditions[carried].Reason == c.Reason {
 				return nil
 			}
 			return &InstanceCondition{Status: c.Status, Reason: c.Reason, Message: c.Message}
@@ -47,7 +57,7 @@ func DecideInstance(vmi *kubevirtv1.VirtualMachineInstance, assessments []Assess
 			resolved.Message = c.Message
 		}
 	}
-	if !told {
+	if !told && !noted {
 		return nil
 	}
 	return &resolved

@@ -18,6 +18,13 @@ func says(status corev1.ConditionStatus, reason string) *kubevirtv1.VirtualMachi
 	return vmi
 }
 
+// noting is a copy of the VMI with the annotation that stands in for the condition.
+func noting(vmi *kubevirtv1.VirtualMachineInstance) *kubevirtv1.VirtualMachineInstance {
+	vmi = vmi.DeepCopy()
+	vmi.Annotations = map[string]string{TimedOutAnnotation: "whatever"}
+	return vmi
+}
+
 // storeInstance puts the condition on the VMI as the writer does.
 func storeInstance(vmi *kubevirtv1.VirtualMachineInstance, c *InstanceCondition) {
 	element := kubevirtv1.VirtualMachineInstanceCondition{Type: ConditionInstanceTimedOut, Status: c.Status, Reason: c.Reason, Message: c.Message}
@@ -69,8 +76,12 @@ func TestInstance(t *testing.T) {
 			says(corev1.ConditionTrue, "AttachingTarget"), []Assessment{late, inTime}, nil, ""},
 		"two are late": {"The newer one has the word.", says(corev1.ConditionTrue, "AttachingTarget"), []Assessment{late, lateInDual},
 			&InstanceCondition{corev1.ConditionTrue, "DualAttached", ""}, ""},
-		"VMI gone":  {"There is nothing to write on.", nil, []Assessment{late}, nil, ""},
-		"VMI final": {"Nobody acts on it any more.", final, []Assessment{resolved}, nil, ""},
+		"late, noted":          {"The annotation is second best: the condition is tried again.", noting(silent), []Assessment{late}, &timedOut, ""},
+		"late, said and noted": {"The annotation is to go.", noting(says(corev1.ConditionTrue, "AttachingTarget")), []Assessment{late}, &timedOut, ""},
+		"over, noted":          {"It must not stay.", noting(silent), []Assessment{resolved}, &over, "after a deadline had passed"},
+		"over unseen, noted":   {"Nor where an operator left it behind.", noting(silent), nil, &over, "no migration of the VM"},
+		"VMI gone":             {"There is nothing to write on.", nil, []Assessment{late}, nil, ""},
+		"VMI final":            {"Nobody acts on it any more.", final, []Assessment{resolved}, nil, ""},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

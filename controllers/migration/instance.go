@@ -16,14 +16,15 @@ import (
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/vmicondition"
 )
 
-// refusedRetry is how soon a write that was forbidden or reverted is tried again:
-// an administrator may have granted it meanwhile.
+// refusedRetry is how soon a write that was reverted is tried again. One that was
+// forbidden waits for the grant, which is watched.
 const refusedRetry = 5 * time.Minute
 
 // maxHold is how long the rest may be held for the VMI's sake.
 const maxHold = time.Second
 
-// InstanceWriter writes conditions on VMIs, as vmicondition.Writer does.
+// InstanceWriter has VMIs say something, as vmireport.Writer does. An empty result is
+// no write.
 type InstanceWriter interface {
 	Write(ctx context.Context, vmi *kubevirtv1.VirtualMachineInstance, c vmicondition.Condition) (vmicondition.Result, error)
 }
@@ -65,7 +66,9 @@ func (r *Reconciler) speak(ctx context.Context, in *gather.Instance, assessments
 		switch {
 		case last.result == vmicondition.Stored && last.version == say.version: // the cache is behind our own write
 			return last.holds(now), now.Add(staleRetry), nil
-		case last.refused() && now.Before(again):
+		case last.result == vmicondition.Forbidden:
+			return false, time.Time{}, nil // until it is granted
+		case last.result == vmicondition.Reverted && now.Before(again):
 			return false, again, nil
 		}
 	}
@@ -80,18 +83,20 @@ func (r *Reconciler) speak(ctx context.Context, in *gather.Instance, assessments
 	case err != nil:
 		return false, time.Time{}, err
 	}
-	r.metrics.writes.WithLabelValues(string(say.result)).Inc()
 	r.table.say(in.Key, say)
+	if say.result == "" {
+		return false, time.Time{}, nil // there was nothing to be written but the end of a note
+	}
+	r.metrics.writes.WithLabelValues(string(say.result)).Inc()
 	log.FromContext(ctx).Info("VMI condition "+string(say.result), "type", say.condition.Type.String(),
 		"status", say.condition.Status, "reason", say.condition.Reason)
-	if say.refused() {
+	switch say.result {
+	case vmicondition.Forbidden:
+		return false, time.Time{}, nil
+	case vmicondition.Reverted:
 		return false, now.Add(refusedRetry), nil
 	}
 	return say.holds(now), now.Add(staleRetry), nil
-}
-
-func (s said) refused() bool {
-	return s.result == vmicondition.Forbidden || s.result == vmicondition.Reverted
 }
 
 // holds tells whether the rest is to wait until the VMI is seen to say it.
@@ -112,6 +117,20 @@ func (t *table) say(key types.NamespacedName, s said) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.said[key] = s
+}
+
+// forbidden lists the VMIs that may not say what they should, and lets them try again.
+func (t *table) forbidden() []types.NamespacedName {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var keys []types.NamespacedName
+	for key, s := range t.said {
+		if s.result == vmicondition.Forbidden {
+			keys = append(keys, key)
+			delete(t.said, key)
+		}
+	}
+	return keys
 }
 
 // silence forgets a VMI that is gone.

@@ -55,8 +55,9 @@ func TestSpeak(t *testing.T) {
 		counts []string
 	}{
 		"stored":    {"Said and counted; the rest waits until it is seen.", instances{result: vmicondition.Stored}, true, staleRetry, nil, []string{"rds_csi_vmi_condition_writes_total{stored} 1"}},
-		"forbidden": {"No failure; somebody may grant it.", instances{result: vmicondition.Forbidden}, false, refusedRetry, nil, []string{"rds_csi_vmi_condition_writes_total{forbidden} 1"}},
-		"reverted":  {"No failure either.", instances{result: vmicondition.Reverted}, false, refusedRetry, nil, []string{"rds_csi_vmi_condition_writes_total{reverted} 1"}},
+		"unneeded":  {"Nothing was written, nothing is counted.", instances{}, false, 0, nil, nil},
+		"forbidden": {"No failure; the grant is waited for.", instances{result: vmicondition.Forbidden}, false, 0, nil, []string{"rds_csi_vmi_condition_writes_total{forbidden} 1"}},
+		"reverted":  {"No failure either; KubeVirt may be set right.", instances{result: vmicondition.Reverted}, false, refusedRetry, nil, []string{"rds_csi_vmi_condition_writes_total{reverted} 1"}},
 		"stale":     {"Decide anew.", instances{err: fmt.Errorf("x: %w", jsonpatch.ErrStale)}, true, staleRetry, nil, nil},
 		"gone":      {"Nothing is left to write on.", instances{err: apierrors.NewNotFound(schema.GroupResource{}, "web")}, false, 0, nil, nil},
 		"no answer": {"That is a failure.", instances{err: down}, false, 0, down, nil},
@@ -88,8 +89,9 @@ func TestSpeak(t *testing.T) {
 	}
 }
 
-// TestSpeakOnce: a refusal is not asked for again before its time, nor a stored
-// condition while the cache is behind; another one is written at once.
+// TestSpeakOnce: what is forbidden is not asked for again until it may be granted, what
+// was reverted not before its time, nor a stored condition while the cache is behind;
+// another one is written at once.
 func TestSpeakOnce(t *testing.T) {
 	w := &instances{result: vmicondition.Forbidden}
 	r, clock, in := speaking(w)
@@ -105,19 +107,39 @@ func TestSpeakOnce(t *testing.T) {
 	step("nothing to say", 0, nil)
 	step("forbidden", 1, late(dualattach.DualAttached))
 	in.VMI.ResourceVersion = "8"
-	clock.SetTime(noon.Add(refusedRetry - time.Second))
-	step("too soon", 1, late(dualattach.DualAttached))
-	step("another stage", 2, late(dualattach.ReleasingSource))
-	w.result = vmicondition.Stored
 	clock.SetTime(noon.Add(2 * refusedRetry))
-	step("granted meanwhile", 3, late(dualattach.ReleasingSource))
-	step("the cache is behind", 3, late(dualattach.ReleasingSource))
+	step("still forbidden", 1, late(dualattach.DualAttached))
+	w.result = vmicondition.Reverted
+	step("another stage, reverted", 2, late(dualattach.ReleasingSource))
+	if got := r.instancesForbidden(t.Context(), nil); len(got) != 0 {
+		t.Errorf("%v may not say what they should", got)
+	}
+	clock.SetTime(noon.Add(3*refusedRetry - time.Second))
+	step("too soon", 2, late(dualattach.ReleasingSource))
+	w.result = vmicondition.Forbidden
+	clock.SetTime(noon.Add(3 * refusedRetry))
+	step("tried again, forbidden", 3, late(dualattach.ReleasingSource))
+	if got := r.instancesForbidden(t.Context(), nil); len(got) != 1 || got[0].NamespacedName != web {
+		t.Errorf("%v may not say what they should, want %s", got, web)
+	}
+	w.result = vmicondition.Stored
+	step("granted meanwhile", 4, late(dualattach.ReleasingSource))
+	step("the cache is behind", 4, late(dualattach.ReleasingSource))
 	in.VMI.ResourceVersion = "9"
-	step("somebody took it away", 4, late(dualattach.ReleasingSource))
+	step("somebody took it away", 5, late(dualattach.ReleasingSource))
 	in.VMI.UID = "another"
-	step("another VMI of the name", 5, late(dualattach.ReleasingSource))
+	step("another VMI of the name", 6, late(dualattach.ReleasingSource))
+	w.result = vmicondition.Forbidden
+	in.VMI.ResourceVersion = "10"
+	step("revoked", 7, late(dualattach.ReleasingSource))
+	in.VMI.Annotations = map[string]string{dualattach.TimedOutAnnotation: "x"}
+	w.result = ""
+	step("over, the note goes", 8, nil)
+	in.VMI.Annotations = nil
+	w.result = vmicondition.Forbidden
+	step("the next migration, late in the same stage", 9, late(dualattach.ReleasingSource))
 	in.VMI = nil
-	step("gone", 5, late(dualattach.ReleasingSource))
+	step("gone", 9, late(dualattach.ReleasingSource))
 	if len(r.table.said) != 0 {
 		t.Error("a VMI that is gone is still known")
 	}

@@ -34,8 +34,8 @@ const (
 )
 
 // SetupWithManager starts the controller with the manager. observed tells of new
-// views of the arrays.
-func (r *Reconciler) SetupWithManager(mgr manager.Manager, observed <-chan event.GenericEvent) error {
+// views of the arrays, granted that conditions can be written on VMIs now.
+func (r *Reconciler) SetupWithManager(mgr manager.Manager, observed, granted <-chan event.GenericEvent) error {
 	return builder.ControllerManagedBy(mgr).
 		Named("migration").
 		For(&kubevirtv1.VirtualMachineInstance{}, builder.WithPredicates(predicate.Funcs{UpdateFunc: instanceChanged})).
@@ -44,6 +44,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, observed <-chan event
 		Watches(&storagev1.VolumeAttachment{}, handler.EnqueueRequestsFromMapFunc(r.instancesOfAttachment), builder.WithPredicates(predicate.Funcs{UpdateFunc: attachmentChanged})).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.instancesOnNode), builder.WithPredicates(predicate.Funcs{UpdateFunc: readinessChanged})).
 		WatchesRawSource(source.Channel(observed, handler.EnqueueRequestsFromMapFunc(r.instancesUnderWay))).
+		WatchesRawSource(source.Channel(granted, handler.EnqueueRequestsFromMapFunc(r.instancesForbidden))).
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers, RateLimiter: retries()}).
 		Complete(r)
 }
@@ -111,6 +112,10 @@ func (r *Reconciler) instancesOnNode(_ context.Context, o client.Object) []recon
 
 func (r *Reconciler) instancesUnderWay(context.Context, client.Object) []reconcile.Request {
 	return requests(r.table.keys(func(e *entry) bool { return e.stage == dualattach.DualAttached }))
+}
+
+func (r *Reconciler) instancesForbidden(context.Context, client.Object) []reconcile.Request {
+	return requests(r.table.forbidden())
 }
 
 func requests(keys []types.NamespacedName) []reconcile.Request {

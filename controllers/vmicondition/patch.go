@@ -47,6 +47,9 @@ func carried(vmi *kubevirtv1.VirtualMachineInstance, t Type) int {
 	return slices.IndexFunc(vmi.Status.Conditions, func(c kubevirtv1.VirtualMachineInstanceCondition) bool { return c.Type == typeNames[t] })
 }
 
+// Bears reports whether the VMI has a condition of the type, whatever it says.
+func Bears(vmi *kubevirtv1.VirtualMachineInstance, t Type) bool { return carried(vmi, t) >= 0 }
+
 // Carries reports whether the VMI carries the condition, message aside.
 func Carries(vmi *kubevirtv1.VirtualMachineInstance, c Condition) bool {
 	i := carried(vmi, c.Type)

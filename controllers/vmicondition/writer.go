@@ -15,8 +15,8 @@ import (
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/jsonpatch"
 )
 
-// controllerAccount is whose writes to a VMI's status KubeVirt's webhook keeps.
-const controllerAccount = "kubevirt-controller"
+// ControllerAccount is whose writes to a VMI's status KubeVirt's webhook keeps.
+const ControllerAccount = "kubevirt-controller"
 
 // Result is what became of a write.
 type Result string
@@ -45,7 +45,7 @@ func NewWriter(config *rest.Config, namespace string, c clock.PassiveClock) (*Wr
 		return nil, err
 	}
 	config = rest.CopyConfig(config)
-	config.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:" + namespace + ":" + controllerAccount}
+	config.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:" + namespace + ":" + ControllerAccount}
 	config.GroupVersion, config.APIPath = &kubevirtv1.GroupVersion, "/apis"
 	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	client, err := rest.RESTClientFor(config)

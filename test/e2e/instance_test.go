@@ -6,17 +6,14 @@ import (
 	"encoding/json"
 	"slices"
 	"testing"
-	"time"
 
 	kubevirtv1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
-	"git.srvlab.io/whiskey/rds-csi-operator/controllers/report"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/vmicondition"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/audit"
-	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/handler"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/stack"
 )
 
@@ -24,42 +21,6 @@ var (
 	stored    = map[string]string{"result": "stored"}
 	forbidden = map[string]string{"result": "forbidden"}
 )
-
-// TestAHangWithoutTheGrant: an operator that may not write on VMIs says all it has
-// to say elsewhere, counts what was forbidden once, and fails at nothing.
-func TestAHangWithoutTheGrant(t *testing.T) {
-	ctx, s, ns := setUp(t)
-	if err := s.RevokeVMICondition(ctx); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.GrantVMICondition(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	vm := s.MustStartVM(ctx, t, ns, "vm", limitedTo(3*time.Second))
-	before := s.MustScrape(ctx, t)
-	vmim := migrate(ctx, t, s, vm, handler.HoldingAt(handler.Switch))
-	waitCondition(ctx, t, s, vmim, dualattach.ConditionTimedOut, "True", "DualAttached")
-	wantEvents(ctx, t, s, ns, "vm", "MigrationFailed", "StorageMigrationTimedOut")
-	s.WantMetric(ctx, t, report.MetricInstanceWrites, forbidden, before.Value(report.MetricInstanceWrites, forbidden)+1)
-
-	release(ctx, t, s, vm, vmim)
-	waitCondition(ctx, t, s, vmim, dualattach.ConditionMigrated, "True", "Completed")
-	wantConditions(t, vmim, "False/SourceReleased", "True/Completed", "False/Resolved")
-	after := s.MustScrape(ctx, t)
-	for _, result := range []map[string]string{stored, {"result": "reverted"}} {
-		if was, is := before.Value(report.MetricInstanceWrites, result), after.Value(report.MetricInstanceWrites, result); was != is {
-			t.Errorf("%s%v went from %v to %v", report.MetricInstanceWrites, result, was, is)
-		}
-	}
-	if err := s.Client.Get(ctx, client.ObjectKeyFromObject(vm), vm); err != nil {
-		t.Fatal(err)
-	}
-	if got, ok := instanceCondition(vm); ok {
-		t.Errorf("the VMI says %+v", got)
-	}
-}
 
 func instanceCondition(vmi *lab.VMI) (kubevirtv1.VirtualMachineInstanceCondition, bool) {
 	i := slices.IndexFunc(vmi.Status.Conditions, func(c kubevirtv1.VirtualMachineInstanceCondition) bool {

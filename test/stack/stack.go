@@ -31,7 +31,8 @@ const (
 	operatorAccount = "rds-csi-operator"
 	pluginAccount   = "rds-csi-controller"
 
-	// vmiConditionBinding is the ClusterRoleBinding of config/rbac/vmi-condition.
+	// vmiConditionBinding is what the two bindings of config/components/vmi-condition
+	// are called.
 	vmiConditionBinding = "rds-csi-operator-vmi-condition"
 )
 
@@ -46,7 +47,7 @@ type Options struct {
 	OperatorArgs, PluginArgs []string
 	// WithoutOperator leaves the operator out; StartOperator can add it later.
 	WithoutOperator bool
-	// WithoutVMICondition leaves config/rbac/vmi-condition out, as does a lab without
+	// WithoutVMICondition leaves config/components/vmi-condition out, as does a lab without
 	// KubeVirt; GrantVMICondition can add it later.
 	WithoutVMICondition bool
 }
@@ -141,13 +142,16 @@ func (s *Stack) start(ctx context.Context) error {
 
 // GrantVMICondition allows the operator to write conditions on VMIs.
 func (s *Stack) GrantVMICondition(ctx context.Context) error {
-	return s.ApplyKustomize(ctx, filepath.Join(s.root, "config/rbac/vmi-condition"))
+	return s.ApplyKustomize(ctx, filepath.Join(s.root, "config/components/vmi-condition"))
 }
 
-// RevokeVMICondition takes half of that grant back, which is enough to forbid it.
+// RevokeVMICondition takes that grant back.
 func (s *Stack) RevokeVMICondition(ctx context.Context) error {
-	binding := &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: vmiConditionBinding}}
-	return client.IgnoreNotFound(s.Client.Delete(ctx, binding))
+	name := metav1.ObjectMeta{Name: vmiConditionBinding}
+	onWhat := &rbacv1.ClusterRoleBinding{ObjectMeta: name}
+	name.Namespace = lab.KubeVirtNamespace
+	asWhom := &rbacv1.RoleBinding{ObjectMeta: name}
+	return errors.Join(client.IgnoreNotFound(s.Client.Delete(ctx, onWhat)), client.IgnoreNotFound(s.Client.Delete(ctx, asWhom)))
 }
 
 // startPlugin runs the CSI plugin's controller and csi-attacher beside it, as the

@@ -74,8 +74,12 @@ func (e Event) Resource() string {
 // Failed tells whether the request was refused or went wrong.
 func (e Event) Failed() bool { return e.Response.Code >= 400 }
 
-// Write tells whether the request was to change something.
+// Write tells whether the request was to change something. Reviews are created and
+// stored nowhere.
 func (e Event) Write() bool {
+	if strings.HasSuffix(e.Object.Resource, "reviews") {
+		return false
+	}
 	switch e.Verb {
 	case "create", "update", "patch", "delete", "deletecollection":
 		return true
