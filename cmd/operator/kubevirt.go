@@ -39,6 +39,7 @@ type kubevirtStarter struct {
 	options Options
 	arrays  *observedArrays
 	limits  func() dualattach.Limits
+	lastRun func() time.Time
 }
 
 // NeedLeaderElection is false: waiting for KubeVirt needs no Lease, the
@@ -105,7 +106,7 @@ func (k *kubevirtStarter) addControllers(ctx context.Context) error {
 	instances := vmireport.NewWriter(grant, k.mgr.GetClient(), clock.RealClock{}, func(kubevirt string) (vmireport.ConditionWriter, error) {
 		return vmicondition.NewWriter(k.mgr.GetConfig(), kubevirt, clock.RealClock{})
 	})
-	r := migration.New(g, k.mgr.GetClient(), instances, k.limits, clock.RealClock{}, since)
+	r := migration.New(g, k.mgr.GetClient(), instances, k.limits, clock.RealClock{}, since, k.lastRun)
 	if err := r.SetupWithManager(k.mgr, k.arrays.observed, grant.Granted()); err != nil {
 		return err
 	}

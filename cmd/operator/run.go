@@ -46,7 +46,11 @@ func run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("find the API server: %w", err)
 	}
-	mgr, err := newManager(config, o)
+	lease, err := newLease(config, o)
+	if err != nil {
+		return err
+	}
+	mgr, err := newManager(config, o, lease)
 	if err != nil {
 		return err
 	}
@@ -57,7 +61,7 @@ func run(ctx context.Context, o Options) error {
 	if err := configure(mgr, o, arrays, deadlines); err != nil {
 		return err
 	}
-	if err := mgr.Add(&kubevirtStarter{mgr: mgr, options: o, arrays: arrays, limits: deadlines.get}); err != nil {
+	if err := mgr.Add(&kubevirtStarter{mgr: mgr, options: o, arrays: arrays, limits: deadlines.get, lastRun: lease.heldByAnother}); err != nil {
 		return err
 	}
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
@@ -90,7 +94,7 @@ func restConfig(o Options) (*rest.Config, error) {
 	return rest.AddUserAgent(config, "rds-csi-operator"), nil
 }
 
-func newManager(config *rest.Config, o Options) (manager.Manager, error) {
+func newManager(config *rest.Config, o Options, lease *watchedLease) (manager.Manager, error) {
 	scheme := runtime.NewScheme()
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
 	utilruntime.Must(kubevirtv1.AddToScheme(scheme))
@@ -99,7 +103,7 @@ func newManager(config *rest.Config, o Options) (manager.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ctrl.NewManager(config, ctrl.Options{
+	options := ctrl.Options{
 		Scheme:  scheme,
 		Metrics: metricsOptions(o),
 		Cache: cache.Options{
@@ -108,11 +112,14 @@ func newManager(config *rest.Config, o Options) (manager.Manager, error) {
 		},
 		HealthProbeBindAddress:        o.ProbeAddress,
 		LeaderElection:                o.LeaderElection,
-		LeaderElectionNamespace:       o.LeaseNamespace,
-		LeaderElectionID:              o.LeaseName,
 		LeaderElectionReleaseOnCancel: true,
 		GracefulShutdownTimeout:       new(5 * time.Second),
-	})
+	}
+	if lease != nil {
+		options.LeaderElectionResourceLockInterface = lease
+		options.RenewDeadline = new(renewDeadline)
+	}
+	return ctrl.NewManager(config, options)
 }
 
 // cached says what is kept of the kinds that are many or secret.

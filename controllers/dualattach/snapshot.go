@@ -20,6 +20,9 @@ type Snapshot struct {
 	Migration *kubevirtv1.VirtualMachineInstanceMigration
 	// VanishedAt is when the VMIM was found to be gone, or zero.
 	VanishedAt time.Time
+	// Lost says that Migration is the stand-in that Lost made: its ending is not
+	// history, however long ago.
+	Lost bool
 	// Instance is the VMI, or nil when it is gone.
 	Instance       *kubevirtv1.VirtualMachineInstance
 	Source, Target Side
@@ -244,5 +247,5 @@ func (s *Snapshot) endedAt() time.Time {
 // nobody of us ever wrote about.
 func (s *Snapshot) history() bool {
 	ended := s.endedAt()
-	return s.phase() != Active && !ended.IsZero() && ended.Before(s.Since) && !readRecord(s.Migration).started
+	return !s.Lost && s.phase() != Active && !ended.IsZero() && ended.Before(s.Since) && !readRecord(s.Migration).started
 }

@@ -42,6 +42,7 @@ type Known struct {
 	// Migration is the VMIM as last seen or as we last wrote it.
 	Migration  *kubevirtv1.VirtualMachineInstanceMigration
 	VanishedAt time.Time
+	Lost       bool // Migration is a stand-in, see dualattach.Lost
 	Source     dualattach.Side
 	Target     dualattach.Side
 	Claims     []Claim
@@ -107,7 +108,7 @@ func (g *Gatherer) Snapshot(ctx context.Context, in *Instance, known *Known, now
 		return dualattach.Snapshot{}, err
 	}
 	s := dualattach.Snapshot{
-		Now: now, Migration: known.Migration, VanishedAt: known.VanishedAt, Instance: in.VMI,
+		Now: now, Migration: known.Migration, VanishedAt: known.VanishedAt, Lost: known.Lost, Instance: in.VMI,
 		Source: known.Source, Target: known.Target, SuccessorTarget: in.successorTarget(known.Migration), Copied: known.Copied,
 	}
 	known.Copied = s.CopiesBlocks()

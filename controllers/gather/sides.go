@@ -2,6 +2,7 @@ package gather
 
 import (
 	"cmp"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	kubevirtv1 "kubevirt.io/api/core/v1"
@@ -88,4 +89,20 @@ func (in *Instance) targetNode(m *kubevirtv1.VirtualMachineInstanceMigration) st
 		return state.TargetNode
 	}
 	return ""
+}
+
+// Lost is a migration whose ending nobody saw and whose VMIM is gone, nil where there
+// is none; lastRun is when an operator ran last. Its name is on the target's pod.
+func (in *Instance) Lost(lastRun time.Time) *kubevirtv1.VirtualMachineInstanceMigration {
+	m := dualattach.Lost(in.VMI, in.Migrations, lastRun)
+	if m == nil {
+		return nil
+	}
+	m.Name = "(deleted)"
+	for i := range in.pods {
+		if in.pods[i].Labels[kubevirtv1.MigrationJobLabel] == string(m.UID) {
+			m.Name = cmp.Or(in.pods[i].Annotations[kubevirtv1.MigrationJobNameAnnotation], m.Name)
+		}
+	}
+	return m
 }

@@ -177,3 +177,31 @@ func TestSuccessorTarget(t *testing.T) {
 		})
 	}
 }
+
+// TestLost: the target's pod tells the name of a migration that is gone.
+func TestLost(t *testing.T) {
+	gone := state("web-1", a, b)
+	start, end := at(0), at(60)
+	gone.StartTimestamp, gone.EndTimestamp, gone.Completed = &start, &end, true
+	lastRun := noon.Add(30 * time.Second)
+	named := target(launcher("new", b, 1), "uid-web-1")
+	named.Annotations = map[string]string{kubevirtv1.MigrationJobNameAnnotation: "web-1"}
+	for name, tc := range map[string]struct {
+		pods    []corev1.Pod
+		lastRun time.Time
+		want    string
+	}{
+		"target pod":      {podsOf(launcher("run", a, -60), named), lastRun, "web-1"},
+		"pods gone":       {nil, lastRun, "(deleted)"},
+		"nobody ran then": {podsOf(named), time.Time{}, ""},
+	} {
+		in := &Instance{Key: web, VMI: instance(b, gone), pods: tc.pods}
+		got := ""
+		if m := in.Lost(tc.lastRun); m != nil {
+			got = m.Name
+		}
+		if got != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
+	}
+}

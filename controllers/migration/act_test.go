@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -71,11 +72,11 @@ func passing(t *testing.T) *acting {
 	t.Helper()
 	w := &recorder{conditions: []dualattach.Condition{
 		migrated(corev1.ConditionUnknown, "DualAttached"), timedOut(corev1.ConditionTrue, "DualAttached")}}
-	x := &acting{writer: w, Reconciler: New(nil, w, nil, dualattach.DefaultLimits, testclock.NewFakePassiveClock(noon), nil)}
+	x := &acting{writer: w, Reconciler: New(nil, w, nil, dualattach.DefaultLimits, testclock.NewFakePassiveClock(noon), nil, nil)}
 	x.in = shows(vmim("a", "5", 0))
 	x.in.VMI = &kubevirtv1.VirtualMachineInstance{}
 	x.in.VMI.Name = web.Name
-	x.e = x.table.track(x.in, noon)[0]
+	x.e = x.table.track(x.in, time.Time{}, noon)[0]
 	x.e.known.Claims = []gather.Claim{{Name: "disk", PV: "pv-disk"}}
 	x.s = &dualattach.Snapshot{Now: noon, Migration: x.e.known.Migration}
 	x.a = assessed(dualattach.DualAttached, dualattach.Timeout, true)

@@ -40,15 +40,18 @@ type Reconciler struct {
 	limits    func() dualattach.Limits
 	clock     clock.PassiveClock
 	since     func() time.Time
+	lastRun   func() time.Time
 	table     *table
 	metrics   *metrics
 }
 
-// New makes a reconciler. limits are asked for at each decision, as they can change. since tells when this process began to lead: what was
-// over by then and bears no mark of ours is history.
-func New(g *gather.Gatherer, w Writer, instances InstanceWriter, limits func() dualattach.Limits, c clock.PassiveClock, since func() time.Time) *Reconciler {
+// New makes a reconciler. limits are asked for at each decision, as they can change.
+// since tells when this process began to lead: what was over by then and bears no mark
+// of ours is history. lastRun tells until when another one did, zero where none ever
+// did: what ended between the two is not.
+func New(g *gather.Gatherer, w Writer, instances InstanceWriter, limits func() dualattach.Limits, c clock.PassiveClock, since, lastRun func() time.Time) *Reconciler {
 	t := newTable()
-	return &Reconciler{gather: g, writer: w, instances: instances, limits: limits, clock: c, since: since, table: t, metrics: newMetrics(t)}
+	return &Reconciler{gather: g, writer: w, instances: instances, limits: limits, clock: c, since: since, lastRun: lastRun, table: t, metrics: newMetrics(t)}
 }
 
 // Collector gives the domain's metrics.
@@ -106,7 +109,7 @@ func (vs verdicts) assessments() []dualattach.Assessment {
 // decide looks at every migration of a VMI that is watched, oldest first.
 func (r *Reconciler) decide(ctx context.Context, in *gather.Instance) (verdicts, error) {
 	var all verdicts
-	for _, e := range r.table.track(in, r.clock.Now()) {
+	for _, e := range r.table.track(in, r.lastRun(), r.clock.Now()) {
 		s, err := r.snapshot(ctx, in, e)
 		if err != nil {
 			return nil, err

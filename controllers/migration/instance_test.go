@@ -40,7 +40,7 @@ func speaking(w *instances) (*Reconciler, *testclock.FakePassiveClock, *gather.I
 	c := testclock.NewFakePassiveClock(noon)
 	in := &gather.Instance{Key: web, VMI: &kubevirtv1.VirtualMachineInstance{}}
 	in.VMI.Name, in.VMI.UID, in.VMI.ResourceVersion = web.Name, "vmi", "7"
-	return New(nil, nil, w, dualattach.DefaultLimits, c, nil), c, in
+	return New(nil, nil, w, dualattach.DefaultLimits, c, nil, nil), c, in
 }
 
 // TestSpeak: what each result of a write means for the next look.

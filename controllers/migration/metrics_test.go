@@ -134,7 +134,7 @@ func TestCount(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			table := newTable()
 			m := newMetrics(table)
-			e := table.track(shows(fresh), noon)[0]
+			e := table.track(shows(fresh), time.Time{}, noon)[0]
 			for _, d := range tc.args {
 				s := &dualattach.Snapshot{Now: at(d.seconds), Migration: d.before, Target: dualattach.Side{PodCreated: noon}}
 				m.count(e, d.before, s, d.a)
@@ -167,7 +167,7 @@ func TestStageDuration(t *testing.T) {
 
 // TestCollector: the gauges are what the table holds at the scrape, and die with it.
 func TestCollector(t *testing.T) {
-	r := New(nil, nil, nil, dualattach.DefaultLimits, nil, nil)
+	r := New(nil, nil, nil, dualattach.DefaultLimits, nil, nil, nil)
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(r.Collector())
 	gauges := []string{report.MetricActive, report.MetricDeadline, report.MetricDualAttached}

@@ -35,15 +35,17 @@ type table struct {
 	mu      sync.Mutex
 	entries map[types.NamespacedName]map[types.UID]*entry
 	said    map[types.NamespacedName]said // what VMIs were made to say
+	met     map[types.NamespacedName]bool // VMIs that this process has looked at
 }
 
 func newTable() *table {
-	return &table{entries: map[types.NamespacedName]map[types.UID]*entry{}, said: map[types.NamespacedName]said{}}
+	return &table{entries: map[types.NamespacedName]map[types.UID]*entry{}, said: map[types.NamespacedName]said{}, met: map[types.NamespacedName]bool{}}
 }
 
 // track updates the table from the VMI's migrations as they are now and returns
-// those to decide about, oldest first.
-func (t *table) track(in *gather.Instance, now time.Time) []*entry {
+// those to decide about, oldest first. At a VMI's first sight that may be one that is
+// gone, of before lastRun, when an operator ran last.
+func (t *table) track(in *gather.Instance, lastRun, now time.Time) []*entry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	tracked := t.entries[in.Key]
@@ -58,8 +60,13 @@ func (t *table) track(in *gather.Instance, now time.Time) []*entry {
 		case e != nil:
 			e.known.Migration = newer(e.known.Migration, m)
 		case !dualattach.Reported(m):
-			tracked[m.UID] = &entry{known: gather.Known{Migration: m}, made: map[string]bool{}, late: map[dualattach.Stage]bool{}}
+			tracked[m.UID] = newEntry(m)
 		}
+	}
+	if m := t.lost(in, lastRun); m != nil {
+		e := newEntry(m)
+		e.known.Lost, e.known.VanishedAt = true, now
+		tracked[m.UID] = e
 	}
 	for uid, e := range tracked {
 		if !present[uid] && e.known.VanishedAt.IsZero() {
@@ -73,6 +80,24 @@ func (t *table) track(in *gather.Instance, now time.Time) []*entry {
 		x, y := a.known.Migration, b.known.Migration
 		return cmp.Or(x.CreationTimestamp.Compare(y.CreationTimestamp.Time), strings.Compare(string(x.UID), string(y.UID)))
 	})
+}
+
+func newEntry(m *kubevirtv1.VirtualMachineInstanceMigration) *entry {
+	return &entry{known: gather.Known{Migration: m}, made: map[string]bool{}, late: map[dualattach.Stage]bool{}}
+}
+
+// lost looks for a migration that nobody saw the end of, once for each VMI: what ends
+// from then on is seen.
+func (t *table) lost(in *gather.Instance, lastRun time.Time) *kubevirtv1.VirtualMachineInstanceMigration {
+	if in.VMI == nil {
+		delete(t.met, in.Key)
+		return nil
+	}
+	if t.met[in.Key] {
+		return nil
+	}
+	t.met[in.Key] = true
+	return in.Lost(lastRun)
 }
 
 // saw keeps the last status of a VMIM that is being deleted: the watch's last

@@ -94,7 +94,7 @@ func TestTrack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			table := newTable()
 			for i, l := range looks {
-				if diff := cmp.Diff(l.want, tracked(table.track(l.shows, at(i)))); diff != "" {
+				if diff := cmp.Diff(l.want, tracked(table.track(l.shows, time.Time{}, at(i)))); diff != "" {
 					t.Errorf("look %d: %s (-want +got):\n%s", i, l.reason, diff)
 				}
 			}
@@ -106,9 +106,9 @@ func TestTrack(t *testing.T) {
 // this process did about it.
 func TestTrackKeepsEntries(t *testing.T) {
 	table := newTable()
-	first := table.track(shows(vmim("a", "5", 0)), noon)[0]
+	first := table.track(shows(vmim("a", "5", 0)), time.Time{}, noon)[0]
 	first.made["x"], first.counted, first.late[dualattach.DualAttached] = true, true, true
-	if again := table.track(shows(vmim("a", "6", 0)), noon)[0]; again != first {
+	if again := table.track(shows(vmim("a", "6", 0)), time.Time{}, noon)[0]; again != first {
 		t.Error("the second look made another entry")
 	}
 }
@@ -116,11 +116,11 @@ func TestTrackKeepsEntries(t *testing.T) {
 // TestForget leaves nothing behind, neither of a migration nor of its VMI.
 func TestForget(t *testing.T) {
 	table := newTable()
-	table.track(shows(), noon)
+	table.track(shows(), time.Time{}, noon)
 	if len(table.entries) != 0 {
 		t.Error("a VMI without migrations is kept")
 	}
-	table.track(shows(vmim("a", "5", 0), vmim("b", "6", 0)), noon)
+	table.track(shows(vmim("a", "5", 0), vmim("b", "6", 0)), time.Time{}, noon)
 	table.forget(web, "uid-a")
 	if got := len(table.entries[web]); got != 1 {
 		t.Errorf("%d left, want 1", got)
@@ -142,7 +142,7 @@ func TestSaw(t *testing.T) {
 	if len(table.entries) != 0 {
 		t.Error("a deletion alone makes no entry")
 	}
-	e := table.track(shows(vmim("a", "5", 0)), noon)[0]
+	e := table.track(shows(vmim("a", "5", 0)), time.Time{}, noon)[0]
 	stranger := vmim("b", "7", 0)
 	table.saw(stranger)
 	table.saw(final)
@@ -180,8 +180,8 @@ func TestNewer(t *testing.T) {
 
 // TestKeys: which VMIs to look at when a node, a volume or an array changes.
 func TestKeys(t *testing.T) {
-	r := New(nil, nil, nil, dualattach.DefaultLimits, nil, nil)
-	e := r.table.track(shows(vmim("a", "5", 0), vmim("b", "6", 0)), noon)[0]
+	r := New(nil, nil, nil, dualattach.DefaultLimits, nil, nil, nil)
+	e := r.table.track(shows(vmim("a", "5", 0), vmim("b", "6", 0)), time.Time{}, noon)[0]
 	e.known.Source.Node, e.known.Target.Node = "node-a", "node-b"
 	e.known.Claims = []gather.Claim{{Name: "disk", PV: "pv-disk"}}
 	on := func(name string) int {
@@ -205,5 +205,30 @@ func TestKeys(t *testing.T) {
 	e.stage = dualattach.DualAttached
 	if got := r.instancesUnderWay(t.Context(), nil); len(got) != 1 || got[0].NamespacedName != web {
 		t.Errorf("dual-attached: %v", got)
+	}
+}
+
+// TestTrackLost: at a VMI's first sight a migration that is gone is looked for, and
+// never again, however it went on; a VMI that is gone is a new one when it comes back.
+func TestTrackLost(t *testing.T) {
+	table := newTable()
+	in := shows()
+	in.VMI = &kubevirtv1.VirtualMachineInstance{}
+	in.VMI.Namespace, in.VMI.Name = web.Namespace, web.Name
+	start, end := metav1.NewTime(noon.Add(-time.Minute)), metav1.NewTime(noon.Add(-time.Second))
+	in.VMI.Status.MigrationState = &kubevirtv1.VirtualMachineInstanceMigrationState{MigrationUID: "uid-a", StartTimestamp: &start, EndTimestamp: &end, Completed: true}
+	lastRun := noon.Add(-30 * time.Second)
+	got := table.track(in, lastRun, noon)
+	if len(got) != 1 || !got[0].known.Lost || !got[0].known.VanishedAt.Equal(noon) || got[0].known.Migration.Name != "(deleted)" {
+		t.Fatalf("%+v", got)
+	}
+	table.forget(web, "uid-a")
+	if again := table.track(in, lastRun, noon); len(again) != 0 {
+		t.Errorf("found again: %+v", again[0].known)
+	}
+	gone := shows()
+	table.track(gone, lastRun, noon)
+	if len(table.met) != 0 {
+		t.Error("a VMI that is gone is still known")
 	}
 }
