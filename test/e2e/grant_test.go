@@ -2,13 +2,17 @@ package e2e
 
 import (
 	"context"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -87,6 +91,7 @@ func TestAGrantThatIsRevoked(t *testing.T) {
 	vmim := migrate(ctx, t, s, vm, handler.HoldingAt(handler.Switch))
 	waitInstance(ctx, t, s, vm, "True/DualAttached", "")
 	revoke(ctx, t, s)
+	waitRevoked(ctx, t, s, vm)
 	release(ctx, t, s, vm, vmim)
 	waitNote(ctx, t, s, vm, "False Resolved (")
 	waitInstance(ctx, t, s, vm, "True/DualAttached", "")
@@ -186,6 +191,33 @@ func revoke(ctx context.Context, t *testing.T, s *stack.Stack) {
 			t.Error(err)
 		}
 	})
+}
+
+// waitRevoked waits until the operator's write on a VMI would be refused: the API
+// server remembers for 10 s that an impersonation was allowed, by the token and
+// the request. So this asks with the operator's own token, dry, and changes nothing.
+func waitRevoked(ctx context.Context, t *testing.T, s *stack.Stack, vm *lab.VMI) {
+	t.Helper()
+	config, err := clientcmd.BuildConfigFromFlags("", filepath.Join(s.Dir, "kubeconfigs", stack.Namespace+"-rds-csi-operator.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Impersonate.UserName = "system:serviceaccount:" + lab.KubeVirtNamespace + ":" + vmicondition.ControllerAccount
+	operator, err := client.New(config, client.Options{Scheme: s.Client.Scheme(), Mapper: s.Client.RESTMapper()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.WaitFor(ctx, "the revocation to take effect", func(ctx context.Context) (bool, error) {
+		patch := client.RawPatch(types.JSONPatchType, []byte(`[{"op":"test","path":"/kind","value":"VirtualMachineInstance"}]`))
+		err := operator.Patch(ctx, vm.DeepCopy(), patch, client.DryRunAll)
+		if apierrors.IsForbidden(err) {
+			return true, nil
+		}
+		return false, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // run runs a command line of kubectl's as an administrator would.
