@@ -40,6 +40,19 @@ func SlotFor(name string) string {
 	return slotPrefix + slotEncoding.EncodeToString(id[:])
 }
 
+// NamesOf lists the names that a volume may have in the CO, by its slot: the one
+// that SlotFor makes the slot of, and the slot itself, which is how another plugin
+// names its volumes. It cannot know names that hold no UUID.
+func NamesOf(slot string) []string {
+	names := []string{slot}
+	if b, err := slotEncoding.DecodeString(strings.TrimPrefix(slot, slotPrefix)); err == nil {
+		if id, err := uuid.FromBytes(b); err == nil && SlotFor(slotPrefix+id.String()) == slot {
+			names = append([]string{slotPrefix + id.String()}, names...)
+		}
+	}
+	return names
+}
+
 // Handle identifies a volume to the CO.
 type Handle struct {
 	Slot  string

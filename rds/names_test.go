@@ -24,6 +24,19 @@ func TestSlotFor(t *testing.T) {
 	})
 }
 
+func TestNamesOf(t *testing.T) {
+	const name = "pvc-7d1f8c52-9a0e-4b57-8c39-1f2e3d4c5b6a"
+	if got := NamesOf(SlotFor(name)); got[0] != name {
+		t.Errorf("of a slot: %q", got)
+	}
+	// Another plugin's, an administrator's.
+	for _, slot := range []string{name, "vm-storage-001"} {
+		if got := NamesOf(slot); len(got) != 1 || got[0] != slot {
+			t.Errorf("of %s: %q", slot, got)
+		}
+	}
+}
+
 func TestSlotForOtherNames(t *testing.T) {
 	seen := map[string]string{}
 	for _, name := range []string{

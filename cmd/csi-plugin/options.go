@@ -35,7 +35,8 @@ type Options struct {
 	RenewDeadline  time.Duration
 	RetryPeriod    time.Duration
 
-	Node node.Options
+	Node         node.Options
+	VolumeEvents bool
 
 	MetricsAddress  string // empty: none
 	ShutdownTimeout time.Duration
@@ -58,6 +59,7 @@ func (o *Options) AddFlags(f *flag.FlagSet) {
 	f.DurationVar(&o.RenewDeadline, "lease-renew-deadline", 10*time.Second, "how long to try to renew the Lease before giving up and exiting")
 	f.DurationVar(&o.RetryPeriod, "lease-retry-period", 2*time.Second, "time between attempts to get or renew the Lease")
 	o.Node.AddFlags(f)
+	f.BoolVar(&o.VolumeEvents, "volume-events", true, "node mode: tell on a volume's claim, by events, that the volume cannot be used on this node, or can again")
 	f.StringVar(&o.MetricsAddress, "metrics-address", "127.0.0.1:8080", "where to serve /metrics, /healthz and /readyz; empty: nowhere")
 	f.DurationVar(&o.ShutdownTimeout, "shutdown-timeout", 20*time.Second, "how long requests may take to end after SIGTERM")
 	f.IntVar(&o.LogLevel, "log-level", 0, "verbosity: 0 what changed, 1 why, 3 requests without their secrets")

@@ -8,6 +8,8 @@
 // used, and read live only before an answer that would refuse something. Claims,
 // pods and migrations are read live, and only when a second node asks.
 //
-// It imports client-go, KubeVirt's API types, package rds for what a refusal is,
-// and the standard library.
+// On a node it makes events about volumes.
+//
+// It imports client-go, KubeVirt's API types, package rds for handles and
+// for what a refusal is, and the standard library.
 package kube

@@ -3,7 +3,8 @@ package node
 import (
 	"context"
 	"errors"
-	"time"
+	"maps"
+	"slices"
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
@@ -64,25 +65,35 @@ func (s *Server) judgeAll() (map[string][]problem, error) {
 	return verdicts, nil
 }
 
-// watchInterval is how often the health of staged volumes is looked at for the
-// log. It costs some reads of sysfs.
-const watchInterval = 15 * time.Second
+// HealthChange is a change in the health of a volume that is staged here.
+type HealthChange struct {
+	Volume       string // its handle
+	Inaccessible bool   // it cannot be used
+	Problems     string // what is wrong; empty: it is well again
+}
 
-// Watch writes a line to the log whenever the health of a staged volume changes,
-// for example when a connection came back with another device. It ends with ctx.
+// watch is what was said of the health of staged volumes, by handle.
+type watch struct {
+	logged    map[string]string
+	announced map[string]string
+}
+
+// Watch tells whenever the health of a staged volume changes, for example when a
+// connection came back with another device: in the log, and to whom the Config
+// says. It ends with ctx.
 func (s *Server) Watch(ctx context.Context) {
-	known := map[string]string{}
+	w := watch{logged: map[string]string{}, announced: map[string]string{}}
 	for {
-		s.report(ctx, known)
+		s.report(ctx, w)
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.config.Clock.After(watchInterval):
+		case <-s.config.Clock.After(s.config.Options.HealthInterval):
 		}
 	}
 }
 
-func (s *Server) report(ctx context.Context, known map[string]string) {
+func (s *Server) report(ctx context.Context, w watch) {
 	log := logr.FromContextOrDiscard(ctx)
 	verdicts, err := s.judgeAll()
 	if err != nil {
@@ -92,17 +103,34 @@ func (s *Server) report(ctx context.Context, known map[string]string) {
 	for volume, problems := range verdicts {
 		words := summary(problems)
 		switch words {
-		case known[volume]:
+		case w.logged[volume]:
 		case "":
 			log.Info("a volume is well again", "volume", volume)
 		default:
 			log.Info("a staged volume is not well", "volume", volume, "health", words)
 		}
-		known[volume] = words
+		w.logged[volume] = words
 	}
-	for volume := range known {
-		if _, staged := verdicts[volume]; !staged {
-			delete(known, volume)
+	if s.config.Announce != nil {
+		s.announce(ctx, verdicts, w.announced)
+	}
+	for _, known := range []map[string]string{w.logged, w.announced} {
+		maps.DeleteFunc(known, func(volume, _ string) bool { _, staged := verdicts[volume]; return !staged })
+	}
+}
+
+// announce tells what changed. What could not be told is told the next time.
+func (s *Server) announce(ctx context.Context, verdicts map[string][]problem, announced map[string]string) {
+	for _, volume := range slices.Sorted(maps.Keys(verdicts)) {
+		problems := verdicts[volume]
+		words := summary(problems)
+		if words == announced[volume] {
+			continue
 		}
+		if err := s.config.Announce(ctx, HealthChange{Volume: volume, Inaccessible: usable(problems) != nil, Problems: words}); err != nil {
+			logr.FromContextOrDiscard(ctx).Info("no event could be made of a volume's health; it is tried again", "volume", volume, "reason", err.Error())
+			return // the next one would fare no better
+		}
+		announced[volume] = words
 	}
 }

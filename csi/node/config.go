@@ -35,6 +35,9 @@ type Config struct {
 	Version    string
 	Options    Options
 	StateDir   string // where the records are; survives a restart of the plugin
+	// Announce tells people that the health of a volume has changed. An error means
+	// that it did not, and is to be asked again. May be nil.
+	Announce func(context.Context, HealthChange) error
 
 	Processes    Processes
 	Sys          fs.FS                             // the root of sysfs

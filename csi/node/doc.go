@@ -12,5 +12,6 @@
 // that nothing on this node uses. A volume whose device died under its mount is
 // reported, and never staged anew under a running pod.
 //
-// The package needs no Kubernetes API.
+// The package needs no Kubernetes API: events about volumes are for its Config's
+// Announce.
 package node

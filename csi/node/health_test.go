@@ -154,20 +154,29 @@ rds_csi_node_volume_inaccessible{volume_id=%q} %d
 	expect(0, 0, 0)
 }
 
-// The log tells changes, once.
+// Log and events tell changes, once; an event that could not be made is made the
+// next time.
 func TestReport(t *testing.T) {
 	b := newBench(t)
 	var lines []string
+	var told []HealthChange
+	var away error
+	b.config.Announce = func(_ context.Context, c HealthChange) error {
+		if away == nil {
+			told = append(told, c)
+		}
+		return away
+	}
 	ctx := logr.NewContext(t.Context(), funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{}))
-	known := map[string]string{}
-	report := func() string {
-		lines = nil
-		b.report(ctx, known)
-		return strings.Join(lines, "\n")
+	w := watch{logged: map[string]string{}, announced: map[string]string{}}
+	report := func() (string, []HealthChange) {
+		lines, told = nil, nil
+		b.report(ctx, w)
+		return strings.Join(lines, "\n"), told
 	}
 	b.ok(b.stage())
-	if got := report(); got != "" {
-		t.Errorf("a healthy volume: %s", got)
+	if got, told := report(); got != "" || told != nil {
+		t.Errorf("a healthy volume: %s, %+v", got, told)
 	}
 	state := func(s string) {
 		b.do(func() {
@@ -177,20 +186,25 @@ func TestReport(t *testing.T) {
 		})
 	}
 	state(nvme.StateConnecting)
-	if got := report(); !strings.Contains(got, reasonReconnecting) || !strings.Contains(got, slot) {
+	away = errors.New("no API server")
+	if got, _ := report(); !strings.Contains(got, reasonReconnecting) || !strings.Contains(got, slot) || !strings.Contains(got, away.Error()) {
 		t.Errorf("got %q", got)
 	}
-	if got := report(); got != "" {
-		t.Errorf("again: %q", got)
+	away = nil
+	if got, told := report(); got != "" || len(told) != 1 || told[0].Volume != slot || !told[0].Inaccessible || !strings.Contains(told[0].Problems, reasonReconnecting) {
+		t.Errorf("when it can be told: %q, %+v", got, told)
+	}
+	if got, told := report(); got != "" || told != nil {
+		t.Errorf("again: %q, %+v", got, told)
 	}
 	state(nvme.StateLive)
-	if got := report(); !strings.Contains(got, "well again") {
-		t.Errorf("got %q", got)
+	if got, told := report(); !strings.Contains(got, "well again") || len(told) != 1 || told[0] != (HealthChange{Volume: slot}) {
+		t.Errorf("got %q, %+v", got, told)
 	}
 	b.ok(b.unstage())
 	report()
-	if len(known) != 0 {
-		t.Errorf("remembers %v", known)
+	if len(w.logged)+len(w.announced) != 0 {
+		t.Errorf("remembers %v", w)
 	}
 }
 

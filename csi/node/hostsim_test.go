@@ -97,7 +97,7 @@ func (h *host) serve(state string) *Server {
 	h.t.Helper()
 	s, err := New(Config{
 		DriverName: "rds.csi.srvlab.io", Version: "test", StateDir: state,
-		Options:   Options{NodeName: "node-a", MaxVolumes: 64, ParallelConnects: 2, Connection: Connection{Queues: 4, CtrlLoss: 1800}},
+		Options:   Options{NodeName: "node-a", MaxVolumes: 64, ParallelConnects: 2, HealthInterval: DefaultHealthInterval, Connection: Connection{Queues: 4, CtrlLoss: 1800}},
 		Processes: h, Sys: h, MountTable: h.table, BootID: "boot-1", DeviceNumber: h.number, Clock: &tickClock{},
 		Statfs: func(path string) (Usage, error) { return h.statfs(path) },
 		Lookup: func(context.Context, string) ([]netip.Addr, error) { return nil, fmt.Errorf("no such host") },

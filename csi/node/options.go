@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Options are the flags of node mode.
@@ -18,6 +19,9 @@ type Options struct {
 	MaxVolumes       int64
 	Topology         topology
 	ParallelConnects int
+	// HealthInterval is how often the health of staged volumes is looked at, for log
+	// and events. It costs some reads of sysfs.
+	HealthInterval time.Duration
 	// Connection is what applies where a volume's context says nothing.
 	Connection Connection
 }
@@ -34,6 +38,7 @@ type Connection struct {
 const (
 	DefaultMaxVolumes       = 64
 	DefaultParallelConnects = 4
+	DefaultHealthInterval   = 15 * time.Second
 	// DefaultCtrlLoss lets an array reboot under running pods.
 	DefaultCtrlLoss = 1800
 	maxQueues       = 4
@@ -49,6 +54,7 @@ func (o *Options) AddFlags(f *flag.FlagSet) {
 	f.Int64Var(&o.MaxVolumes, "max-volumes-per-node", DefaultMaxVolumes, "node mode: how many volumes this node can hold; 0: no limit")
 	f.Var(&o.Topology, "topology", "node mode: where this node is, as key=value,…; empty: nothing is said")
 	f.IntVar(&o.ParallelConnects, "max-parallel-connects", DefaultParallelConnects, "node mode: how many NVMe/TCP connections are made at once")
+	f.DurationVar(&o.HealthInterval, "health-interval", DefaultHealthInterval, "node mode: how often the health of the volumes on this node is looked at, for log and events")
 	f.IntVar(&o.Connection.Queues, "nr-io-queues", defaultQueues(), "node mode: I/O queues of a connection; a volume's nrIOQueues has precedence")
 	f.IntVar(&o.Connection.CtrlLoss, "ctrl-loss-tmo", DefaultCtrlLoss, "node mode: seconds that the kernel tries to reconnect, -1: for ever; a volume's ctrlLossTmo has precedence")
 	f.IntVar(&o.Connection.ReconnectDelay, "reconnect-delay", 0, "node mode: seconds between attempts to reconnect, 0: the kernel's; a volume's reconnectDelay has precedence")
@@ -69,6 +75,7 @@ func (o *Options) Validate() error {
 	check(namePattern.MatchString(o.NodeName), "--node-name is %q; it holds letters, digits, '.', '_', ':' and '-', at most 253 of them", o.NodeName)
 	check(o.MaxVolumes >= 0, "--max-volumes-per-node is %d; it is not negative", o.MaxVolumes)
 	check(o.ParallelConnects >= 1 && o.ParallelConnects <= 64, "--max-parallel-connects is %d; it is 1 to 64", o.ParallelConnects)
+	check(o.HealthInterval > 0, "--health-interval is %s; it is positive", o.HealthInterval)
 	for _, p := range []struct {
 		flag  string
 		value int

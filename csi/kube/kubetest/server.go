@@ -54,14 +54,20 @@ type Server struct {
 // New starts a server that lives as long as the test.
 func New(t *testing.T) *Server {
 	t.Helper()
-	s := &Server{objects: map[string]map[string]object{}, watchers: map[string][]chan change{}, unserved: map[string]bool{}}
+	s, stop := Start()
+	t.Cleanup(stop)
+	return s
+}
+
+// Start starts a server that lives until stop is called.
+func Start() (s *Server, stop func()) {
+	s = &Server{objects: map[string]map[string]object{}, watchers: map[string][]chan change{}, unserved: map[string]bool{}}
 	h := httptest.NewServer(s)
-	t.Cleanup(func() {
+	s.URL = h.URL
+	return s, func() {
 		h.CloseClientConnections()
 		h.Close()
-	})
-	s.URL = h.URL
-	return s
+	}
 }
 
 // Config is a client's configuration.
@@ -71,11 +77,15 @@ func (s *Server) Config() *rest.Config { return &rest.Config{Host: s.URL, QPS: 1
 func (s *Server) Kubeconfig(t *testing.T) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "kubeconfig")
-	text := fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"x","clusters":[{"name":"x","cluster":{"server":%q}}],"contexts":[{"name":"x","context":{"cluster":"x","user":"x"}}],"users":[{"name":"x","user":{}}]}`, s.URL)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(file, Kubeconfig(s.URL), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return file
+}
+
+// Kubeconfig is the content of a kubeconfig file for a server at a URL.
+func Kubeconfig(url string) []byte {
+	return fmt.Appendf(nil, `{"apiVersion":"v1","kind":"Config","current-context":"x","clusters":[{"name":"x","cluster":{"server":%q}}],"contexts":[{"name":"x","context":{"cluster":"x","user":"x"}}],"users":[{"name":"x","user":{}}]}`, url)
 }
 
 // Fail makes requests fail for which fault returns a status code; nil heals.
@@ -104,6 +114,17 @@ func (s *Server) Put(collection string, o object) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.store(collection, o)
+}
+
+// Objects are copies of what a collection holds.
+func (s *Server) Objects(collection string) []runtime.Object {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []runtime.Object
+	for _, o := range s.objects[collection] {
+		all = append(all, o.DeepCopyObject())
+	}
+	return all
 }
 
 // Remove deletes an object.
