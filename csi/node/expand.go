@@ -24,7 +24,7 @@ func (s *Server) expand(ctx context.Context, r *spec.NodeExpandVolumeRequest) (i
 	if err != nil {
 		return 0, err
 	}
-	path, err := readPath("volume_path", r.GetVolumePath())
+	path, err := readMounted("volume_path", r.GetVolumePath())
 	if err != nil {
 		return 0, err
 	}

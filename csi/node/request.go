@@ -74,6 +74,15 @@ func readPath(name, path string) (string, error) {
 	return filepath.Clean(path), nil
 }
 
+// readMounted checks a path at which a volume is said to be already. At one that
+// no volume can be at there is none.
+func readMounted(name, path string) (string, error) {
+	if path != "" && !filepath.IsAbs(path) {
+		return "", fmt.Errorf("%w: nothing is mounted at %q, which is no absolute path", errNotHere, path)
+	}
+	return readPath(name, path)
+}
+
 // access is how a volume is to be used.
 type access struct {
 	block    bool
@@ -175,9 +184,11 @@ func (s *Server) readTarget(ctx context.Context, v volume, publish, volume map[s
 // readPortals reads addresses parted by commas. Names are looked up here, since
 // the kernel shows addresses.
 func (s *Server) readPortals(ctx context.Context, list, port string) ([]nvme.Portal, error) {
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || number == 0 {
 		return nil, invalid("%s is %q; it is a port number", contextPort, port)
 	}
+	port = strconv.FormatUint(number, 10) // as the kernel shows it
 	var portals []nvme.Portal
 	for host := range strings.SplitSeq(list, ",") {
 		host = strings.TrimSpace(host)
@@ -200,6 +211,9 @@ func (s *Server) readPortals(ctx context.Context, list, port string) ([]nvme.Por
 
 func (s *Server) resolve(ctx context.Context, host string) (netip.Addr, error) {
 	if address, err := netip.ParseAddr(host); err == nil {
+		if address.Zone() != "" {
+			return netip.Addr{}, invalid("%q is an address of one link only; nodes reach the array by another", host)
+		}
 		return address.Unmap(), nil
 	}
 	if !hostPattern.MatchString(host) {

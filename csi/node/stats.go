@@ -25,7 +25,7 @@ func (s *Server) stats(ctx context.Context, r *spec.NodeGetVolumeStatsRequest) (
 	if err != nil {
 		return nil, err
 	}
-	path, err := readPath("volume_path", r.GetVolumePath())
+	path, err := readMounted("volume_path", r.GetVolumePath())
 	if err != nil {
 		return nil, err
 	}

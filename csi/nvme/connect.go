@@ -26,8 +26,10 @@ var (
 
 const (
 	defaultDeviceTimeout = 30 * time.Second
-	commandTimeout       = 60 * time.Second
-	pollInterval         = 200 * time.Millisecond
+	// A host that was told to look again sees a new size at once, or not at all.
+	defaultGrowTimeout = 10 * time.Second
+	commandTimeout     = 60 * time.Second
+	pollInterval       = 200 * time.Millisecond
 )
 
 // Target is what to connect to, and how.
@@ -53,14 +55,15 @@ type Connector struct {
 	host    Host
 	clock   clock.Clock
 	slots   chan struct{}
-	timeout time.Duration
+	timeout time.Duration // for a device to come or go
+	growth  time.Duration // for a new size to be seen
 	number  func(path string) (string, error)
 }
 
 // NewConnector returns a Connector that makes at most parallel connections at
 // once. sys is the root of sysfs; number tells the major:minor of a device node.
 func NewConnector(sys fs.FS, host Host, parallel int, c clock.Clock, number func(path string) (string, error)) *Connector {
-	return &Connector{sys: sys, host: host, clock: c, slots: make(chan struct{}, parallel), timeout: defaultDeviceTimeout, number: number}
+	return &Connector{sys: sys, host: host, clock: c, slots: make(chan struct{}, parallel), timeout: defaultDeviceTimeout, growth: defaultGrowTimeout, number: number}
 }
 
 // Host is how the Connector introduces this node.
@@ -166,7 +169,7 @@ func alreadyConnected(err error) bool {
 func (c *Connector) await(ctx context.Context, run child.Runner, t Target) (Device, error) {
 	rescanned := false
 	var d Device
-	err := c.poll(ctx, func() error {
+	err := c.poll(ctx, c.timeout, func() error {
 		var err error
 		if d, err = c.Device(t.NQN, t.NSID); err != nil {
 			return err
@@ -223,7 +226,7 @@ func (c *Connector) Rescan(ctx context.Context, run child.Runner, d Device) erro
 // AwaitSize waits until a device that was rescanned has at least the size.
 func (c *Connector) AwaitSize(ctx context.Context, nqn string, nsid int, size int64) (Device, error) {
 	var d Device
-	err := c.poll(ctx, func() error {
+	err := c.poll(ctx, c.growth, func() error {
 		var err error
 		if d, err = c.Device(nqn, nsid); err != nil {
 			return err
@@ -251,7 +254,7 @@ func (c *Connector) Disconnect(ctx context.Context, run child.Runner, s Subsyste
 		}
 	}
 	// What counts is what the kernel says, not how the program ended.
-	err := c.poll(ctx, func() error {
+	err := c.poll(ctx, c.timeout, func() error {
 		subsystems, err := Read(c.sys)
 		if err != nil {
 			return err
@@ -289,8 +292,8 @@ func connections(controllers []Controller) string {
 type stopIf bool
 
 // poll tries until it succeeds, and returns the last error when the time is up.
-func (c *Connector) poll(ctx context.Context, try func() error, stop ...stopIf) error {
-	end := c.clock.After(c.timeout)
+func (c *Connector) poll(ctx context.Context, limit time.Duration, try func() error, stop ...stopIf) error {
+	end := c.clock.After(limit)
 	for {
 		err := try()
 		if err == nil || slices.Contains(stop, true) {
@@ -299,7 +302,7 @@ func (c *Connector) poll(ctx context.Context, try func() error, stop ...stopIf) 
 		select {
 		case <-c.clock.After(pollInterval):
 		case <-end:
-			return fmt.Errorf("%w after %s", err, c.timeout)
+			return fmt.Errorf("%w after %s", err, limit)
 		case <-ctx.Done():
 			return fmt.Errorf("%w (%w)", err, ctx.Err())
 		}
