@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"git.srvlab.io/whiskey/rds-csi-operator/csi/kube/kubetest"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/dataplane/guest"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/dataplane/nvmet"
 )
@@ -23,6 +24,9 @@ const (
 	SecondAddress = "10.9.0.2" // a second portal of the array
 	ArrayPort     = 4420
 )
+
+// apiAddress is where the nodes reach the API server.
+const apiAddress = "10.0.2.100:6443"
 
 // Memory of the guests in MiB. A node's file system lives in it, too.
 const (
@@ -49,9 +53,13 @@ type Node struct {
 
 // Bed is the array and two nodes, wired up.
 type Bed struct {
-	Array  *guest.Guest
-	Nodes  [2]*Node
-	folder string
+	Array *guest.Guest
+	Nodes [2]*Node
+	// API stands in for the cluster that the nodes are of: it has the volumes, and
+	// takes events.
+	API     *kubetest.Server
+	stopAPI func()
+	folder  string
 }
 
 // Start builds what runs in the guests and boots them. progress is told what
@@ -67,6 +75,7 @@ func Start(ctx context.Context, progress func(string, ...any)) (_ *Bed, err erro
 		return nil, err
 	}
 	b := &Bed{folder: folder}
+	b.API, b.stopAPI = kubetest.Start()
 	defer func() {
 		if err != nil {
 			b.Close()
@@ -169,8 +178,12 @@ func (b *Bed) boot(ctx context.Context, root string) error {
 	if err != nil {
 		return err
 	}
+	busybox, err := guest.Find("busybox")
+	if err != nil {
+		return err
+	}
 	spec := guest.Spec{
-		Folder: b.folder, Kernel: filepath.Join(kernelFolder(root), "boot/vmlinuz-"+release),
+		Folder: b.folder, Busybox: busybox, Kernel: filepath.Join(kernelFolder(root), "boot/vmlinuz-"+release),
 		Accel: os.Getenv("DATAPLANE_ACCEL"),
 	}
 	array := spec
@@ -187,6 +200,7 @@ func (b *Bed) boot(ctx context.Context, root string) error {
 		both.Go(func() error {
 			node := spec
 			node.Name, node.Initrd, node.Memory = name, b.path("node.img"), nodeMemory
+			node.Reach = map[string]string{apiAddress: strings.TrimPrefix(b.API.URL, "http://")}
 			card := fmt.Sprintf("n%d", i+1)
 			node.Cards = []guest.Card{{Name: card, Socket: b.path(card + ".sock"), MAC: fmt.Sprintf("52:54:00:09:0%d:02", i+1)}}
 			g, err := guest.Boot(ctx, node)
@@ -249,6 +263,7 @@ func (b *Bed) Close() {
 			}
 		}
 	}
+	b.stopAPI()
 	_ = os.RemoveAll(b.folder)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 
 	spec "github.com/container-storage-interface/spec/lib/go/csi"
@@ -23,17 +24,23 @@ type Controller struct {
 	cluster *cluster
 	server  *grpc.Server
 	conn    *grpc.ClientConn
+	// Socket is where it serves.
+	Socket string
 }
 
-// OpenController serves the Controller service at a socket.
-func (b *Bed) OpenController(a *Array) (*Controller, error) {
-	c := &Controller{cluster: &cluster{attached: map[string][]string{}}}
+// OpenController serves the Controller service at a socket. The addresses are
+// those that the array's configuration names: one for each path that a node makes.
+func (b *Bed) OpenController(a *Array, addresses ...string) (*Controller, error) {
+	c := &Controller{
+		cluster: &cluster{attached: map[string][]string{}},
+		Socket:  b.path("controller-" + strings.Join(addresses, "-") + ".sock"),
+	}
 	for _, n := range b.Nodes {
 		c.cluster.nodes = append(c.cluster.nodes, n.Name)
 	}
 	service, err := csi.New(csi.Config{
 		DriverName: csi.DefaultDriverName, Version: "test", Cluster: c.cluster, Guard: allowSecond{},
-		Backends: []csi.Backend{{Name: "main", Array: a.Client, Addresses: []string{ArrayAddress}, Port: ArrayPort}},
+		Backends: []csi.Backend{{Name: "main", Array: a.Client, Addresses: addresses, Port: ArrayPort}},
 	})
 	if err != nil {
 		return nil, err
@@ -42,7 +49,7 @@ func (b *Bed) OpenController(a *Array) (*Controller, error) {
 	if err != nil {
 		return nil, err
 	}
-	listener, err := net.Listen("unix", b.path("controller.sock"))
+	listener, err := net.Listen("unix", c.Socket)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +57,7 @@ func (b *Bed) OpenController(a *Array) (*Controller, error) {
 	c.server = grpc.NewServer(grpc.UnaryInterceptor(csi.Interceptor(logr.Discard(), metrics, ready)))
 	service.Register(c.server)
 	go func() { _ = c.server.Serve(listener) }()
-	c.conn, err = grpc.NewClient("unix://"+b.path("controller.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	c.conn, err = grpc.NewClient("unix://"+c.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		c.server.Stop()
 		return nil, err

@@ -8,42 +8,53 @@ import (
 	spec "github.com/container-storage-interface/spec/lib/go/csi"
 )
 
+// killing is a request in which the plugin is killed.
+type killing struct {
+	name       string
+	capability *spec.VolumeCapability
+	before     []func(*scenario, *Node) error // done already
+	request    func(*scenario, *Node) error
+	programs   []string // that it runs
+}
+
 // The plugin is killed at each step of bringing a volume to a pod and taking it
-// away again, before and after every program that it runs. Started again and
-// asked again, it goes on from there.
+// away again, before (on one node) and after (on the other, meanwhile) every program
+// that it runs. Started again and asked again, it goes on from there.
 func TestKilledAtEachStep(t *testing.T) {
 	stage, show, hide, unstage := (*scenario).tryStage, (*scenario).tryShow, (*scenario).tryHide, (*scenario).tryUnstage
-	for _, test := range []struct {
-		name       string
-		capability *spec.VolumeCapability
-		before     []func(*scenario, *Node) error // done already
-		request    func(*scenario, *Node) error
-		programs   []string
-	}{
+	steps := func(done ...func(*scenario, *Node) error) []func(*scenario, *Node) error { return done }
+	killings := []killing{
 		{"stage", rwoExt4, nil, stage, []string{"nvme-connect", "blkid", "dd", "mkfs.ext4", "mount"}},
-		{"publish", rwoExt4, []func(*scenario, *Node) error{stage}, show, []string{"mount"}},
-		{"unpublish", rwoExt4, []func(*scenario, *Node) error{stage, show}, hide, []string{"umount"}},
-		{"unstage", rwoExt4, []func(*scenario, *Node) error{stage}, unstage, []string{"umount", "nvme-disconnect"}},
+		{"stage_again", rwoExt4, steps(stage, unstage), stage, []string{"fsck", "mount"}},
+		{"publish", rwoExt4, steps(stage), show, []string{"mount"}},
+		{"unpublish", rwoExt4, steps(stage, show), hide, []string{"umount"}},
+		{"unstage", rwoExt4, steps(stage), unstage, []string{"umount", "nvme-disconnect"}},
 		{"stage_block", rwoBlock, nil, stage, []string{"nvme-connect"}},
-		{"publish_block", rwoBlock, []func(*scenario, *Node) error{stage}, show, []string{"mount"}},
-	} {
-		for _, program := range test.programs {
-			for _, when := range []string{"before", "after"} {
-				gate := Gate{When: when, Program: program}
-				t.Run(test.name+"_"+strings.ReplaceAll(gate.String(), " ", "_"), func(t *testing.T) {
-					s := begin(t)
-					s.create(test.capability, 64*mib)
-					s.publish(s.a)
-					for _, step := range test.before {
-						s.must(step(s, s.a))
-					}
-					s.killAt(s.a, gate, test.request)
-					s.must(test.request(s, s.a))
-					s.prove()
-				})
-			}
-		}
+		{"publish_block", rwoBlock, steps(stage), show, []string{"mount"}},
 	}
+	for i, when := range []string{"before", "after"} {
+		t.Run(when, func(t *testing.T) {
+			t.Parallel()
+			for _, k := range killings {
+				for _, program := range k.programs {
+					t.Run(k.name+"_"+program, func(t *testing.T) { k.play(t, i, Gate{When: when, Program: program}) })
+				}
+			}
+		})
+	}
+}
+
+func (k killing) play(t *testing.T, node int, gate Gate) {
+	s := begin(t)
+	s.a, s.b = s.bed.Nodes[node], s.bed.Nodes[1-node]
+	s.create(k.capability, 64*mib)
+	s.publish(s.a)
+	for _, step := range k.before {
+		s.must(step(s, s.a))
+	}
+	s.killAt(s.a, gate, k.request)
+	s.must(k.request(s, s.a))
+	s.prove()
 }
 
 // killAt kills the plugin when a request has come to a gate, and starts it again.
@@ -73,7 +84,7 @@ func (s *scenario) prove() {
 		s.must(s.a.write(s.ctx, s.target(), 1, 10))
 		s.wantBlocks(s.a, 1, 10)
 	}
-	s.wantHealth(s.a, "")
+	s.wantHealth(s.a, well)
 	nqn := s.nqn(s.a)
 	s.detach(s.a)
 	if states, err := s.a.states(s.ctx, nqn); err != nil || states != "" {

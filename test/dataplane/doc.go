@@ -6,9 +6,10 @@
 // runs with nvme-cli, mkfs and mount as on any node. The array's console, the
 // simulator of test/routeros, runs in the test's own process, where a test can
 // inject faults; every change it makes to a file or an export is carried out in
-// the array guest before the console answers.
+// the array guest before the console answers. Of a cluster there is what the nodes
+// ask: a stand-in for the API server, which has volumes and takes events.
 //
-//	test process: scenarios · Controller service · array simulator (SSH)
+//	test process: scenarios · Controller service · array simulator (SSH) · API
 //	     │ agent             │ agent (CSI socket)     │ agent
 //	┌────┴─────┐        ┌────┴─────┐             ┌────┴─────┐
 //	│  array   ├────────┤  node-a  │     ┌───────┤  node-b  │

@@ -5,13 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	spec "github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"git.srvlab.io/whiskey/rds-csi-operator/csi"
 	"git.srvlab.io/whiskey/rds-csi-operator/rds"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/dataplane/nvmet"
 )
@@ -36,7 +40,7 @@ func (u *universe) open(ctx context.Context, b *Bed) (err error) {
 	if u.array, err = b.OpenArray(); err != nil {
 		return err
 	}
-	if u.controller, err = b.OpenController(u.array); err != nil {
+	if u.controller, err = b.OpenController(u.array, ArrayAddress); err != nil {
 		return err
 	}
 	u.plugins = map[*Node]*Plugin{}
@@ -75,6 +79,7 @@ type scenario struct {
 	volume     *spec.Volume
 	capability *spec.VolumeCapability
 	published  map[*Node]map[string]string // publish contexts
+	pod        string                      // whose view of the volume is looked at
 }
 
 // rpcTimeout is about what sidecars and kubelet wait for an answer.
@@ -85,10 +90,20 @@ func begin(t *testing.T) *scenario {
 	ctx, b := bed(t)
 	s := &scenario{
 		T: t, ctx: ctx, bed: b, array: world.array, controller: world.controller, a: b.Nodes[0], b: b.Nodes[1],
-		published: map[*Node]map[string]string{},
+		published: map[*Node]map[string]string{}, pod: "pod",
 	}
 	s.behave(nvmet.Default())
 	t.Cleanup(s.finish)
+	return s
+}
+
+// alone begins a test that runs beside others: on one node, whose link and plugin
+// no other touches, or on the other, with whatever these others do.
+func alone(t *testing.T, node int) *scenario {
+	t.Helper()
+	t.Parallel()
+	s := begin(t)
+	s.a, s.b = s.bed.Nodes[node], s.bed.Nodes[1-node]
 	return s
 }
 
@@ -107,6 +122,7 @@ var (
 	rwoBlock = access(spec.VolumeCapability_AccessMode_SINGLE_NODE_MULTI_WRITER, "")
 	rwoExt4  = access(spec.VolumeCapability_AccessMode_SINGLE_NODE_MULTI_WRITER, "ext4")
 	rwoXFS   = access(spec.VolumeCapability_AccessMode_SINGLE_NODE_MULTI_WRITER, "xfs")
+	rwopExt4 = access(spec.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER, "ext4")
 )
 
 func (s *scenario) must(err error) {
@@ -118,6 +134,20 @@ func (s *scenario) must(err error) {
 
 func (s *scenario) rpc() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(s.ctx, rpcTimeout)
+}
+
+// cut unplugs a node's cable, until mend or the test's end.
+func (s *scenario) cut(n *Node) {
+	s.Helper()
+	s.Cleanup(func() { s.mend(n) })
+	s.must(s.bed.Cut(n))
+}
+
+func (s *scenario) mend(n *Node) {
+	s.Helper()
+	if err := s.bed.Mend(n); err != nil {
+		s.Error(err)
+	}
 }
 
 func (s *scenario) behave(b nvmet.Behaviour) {
@@ -135,20 +165,49 @@ func (s *scenario) another(c *spec.VolumeCapability, size int64) *scenario {
 	return &other
 }
 
-var volumes int
+var volumes atomic.Int64
 
 // create makes the volume.
 func (s *scenario) create(c *spec.VolumeCapability, size int64) {
 	s.Helper()
-	volumes++
 	ctx, cancel := s.rpc()
 	defer cancel()
+	name := fmt.Sprintf("pvc-00000000-0000-4000-8000-%012d", volumes.Add(1))
 	r, err := s.controller.CreateVolume(ctx, &spec.CreateVolumeRequest{
-		Name: fmt.Sprintf("pvc-00000000-0000-4000-8000-%012d", volumes), VolumeCapabilities: []*spec.VolumeCapability{c},
+		Name: name, VolumeCapabilities: []*spec.VolumeCapability{c},
 		CapacityRange: &spec.CapacityRange{RequiredBytes: size},
 	})
 	s.must(err)
 	s.volume, s.capability = r.GetVolume(), c
+	s.bed.API.Put("/api/v1/persistentvolumes", &corev1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: corev1.PersistentVolumeSpec{
+			ClaimRef:               &corev1.ObjectReference{Namespace: claims, Name: "claim-" + s.id()},
+			PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: csi.DefaultDriverName, VolumeHandle: s.id()}},
+		},
+	})
+}
+
+// claims is the namespace of the volumes' claims.
+const claims = "vms"
+
+// wantEvent waits for an event on the volume's claim.
+func (s *scenario) wantEvent(n *Node, reason, message string) {
+	s.Helper()
+	s.must(await(s.ctx, 30*time.Second, "the event "+reason, func(context.Context) error {
+		var others []string
+		for _, o := range s.bed.API.Objects("/api/v1/namespaces/" + claims + "/events") {
+			e := o.(*corev1.Event)
+			if e.InvolvedObject.Name != "claim-"+s.id() {
+				continue
+			}
+			if e.Reason == reason && strings.Contains(e.Message, "on node "+n.Name) && strings.Contains(e.Message, message) {
+				return nil
+			}
+			others = append(others, e.Reason+": "+e.Message)
+		}
+		return fmt.Errorf("there are %q", others)
+	}))
 }
 
 func (s *scenario) id() string { return s.volume.GetVolumeId() }
@@ -156,14 +215,21 @@ func (s *scenario) id() string { return s.volume.GetVolumeId() }
 // publish attaches the volume to a node.
 func (s *scenario) publish(n *Node) {
 	s.Helper()
+	s.must(s.tryPublish(n))
+}
+
+func (s *scenario) tryPublish(n *Node) error {
 	ctx, cancel := s.rpc()
 	defer cancel()
 	r, err := s.controller.ControllerPublishVolume(ctx, &spec.ControllerPublishVolumeRequest{
 		VolumeId: s.id(), NodeId: n.Name, VolumeCapability: s.capability, VolumeContext: s.volume.GetVolumeContext(),
 	})
-	s.must(err)
+	if err != nil {
+		return err
+	}
 	s.published[n] = r.GetPublishContext()
 	s.controller.cluster.attach(s.id(), n.Name, true)
+	return nil
 }
 
 // unpublish detaches it.
@@ -182,7 +248,9 @@ func (s *scenario) staging() string {
 }
 
 // target is where a pod of the test sees the volume.
-func (s *scenario) target() string { return "/var/lib/kubelet/pods/pod/volumes/" + s.id() + "/mount" }
+func (s *scenario) target() string {
+	return "/var/lib/kubelet/pods/" + s.pod + "/volumes/" + s.id() + "/mount"
+}
 
 func (s *scenario) tryStage(n *Node) error {
 	ctx, cancel := s.rpc()
@@ -272,7 +340,7 @@ func (s *scenario) finish() {
 			s.Logf("the plugin on %s:\n%s", n.Name, lastLines(p.Log(ctx), 15))
 		}
 	}
-	errs := []error{s.bed.Mend(s.a), s.bed.Mend(s.b)}
+	var errs []error
 	if s.volume != nil {
 		for _, n := range []*Node{s.a, s.b} {
 			errs = append(errs, s.tryHide(n), s.tryUnstage(n))
@@ -282,6 +350,7 @@ func (s *scenario) finish() {
 		errs = append(errs, err)
 		_, err = s.controller.DeleteVolume(ctx, &spec.DeleteVolumeRequest{VolumeId: s.id()})
 		errs = append(errs, err)
+		s.volume = nil
 	}
 	if err := errors.Join(errs...); err != nil {
 		s.Errorf("clean up: %v", err)
@@ -323,25 +392,45 @@ func (s *scenario) fsck(n *Node, check ...string) {
 	s.unpublish(n)
 }
 
-// wantHealth checks what the node plugin says about the volume: a reason, or
-// nothing if it is well.
+// The states of health that the scenarios come to.
+const (
+	well         = ""
+	reconnecting = "INACCESSIBLE Reconnecting"
+	pathLost     = "DEGRADED PathLost"
+)
+
+// wantHealth checks what the node plugin says about the volume, to who asks and
+// in its metrics.
 func (s *scenario) wantHealth(n *Node, want string) {
 	s.Helper()
-	err := await(s.ctx, 20*time.Second, "health "+want, func(ctx context.Context) error {
-		r, err := world.plugins[n].NodeGetVolumeHealth(ctx, &spec.NodeGetVolumeHealthRequest{VolumeId: s.id()})
-		if err != nil {
-			return err
+	s.must(await(s.ctx, 20*time.Second, fmt.Sprintf("health %q", want), func(ctx context.Context) error {
+		got, err := s.health(ctx, n)
+		if err == nil && got != want {
+			err = fmt.Errorf("its health is %q", got)
 		}
-		var reasons []string
-		for _, h := range r.GetVolumeHealth().GetHealthStatuses() {
-			reasons = append(reasons, h.GetReason())
-		}
-		if got := strings.Join(reasons, " "); got != want {
-			return fmt.Errorf("its health is %q", got)
-		}
-		return nil
-	})
+		return err
+	}))
+	metrics, err := world.plugins[n].Metrics(s.ctx)
 	s.must(err)
+	for series, prefix := range map[string]string{"inaccessible": "INACCESSIBLE", "degraded": "DEGRADED"} {
+		line := fmt.Sprintf("rds_csi_node_volume_%s{volume_id=%q} 0", series, s.id())
+		if want != well && strings.HasPrefix(want, prefix) {
+			line = strings.TrimSuffix(line, "0") + "1"
+		}
+		if !strings.Contains(metrics, line+"\n") {
+			s.Errorf("the health is %q, and no metric says %s", want, line)
+		}
+	}
+}
+
+// health is what the node plugin says is wrong with the volume, if anything is.
+func (s *scenario) health(ctx context.Context, n *Node) (string, error) {
+	r, err := world.plugins[n].NodeGetVolumeHealth(ctx, &spec.NodeGetVolumeHealthRequest{VolumeId: s.id()})
+	var words []string
+	for _, h := range r.GetVolumeHealth().GetHealthStatuses() {
+		words = append(words, h.GetStatus().String()+" "+h.GetReason())
+	}
+	return strings.Join(words, ", "), err
 }
 
 func wantCode(t testing.TB, err error, want codes.Code) {

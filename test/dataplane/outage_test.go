@@ -14,21 +14,30 @@ import (
 )
 
 // The array reboots under I/O. The pod waits, goes on by itself, and no write
-// that was acknowledged is lost; whether the port comes up before or after the exports.
+// that was acknowledged is lost; whether the port comes up before or after the
+// exports, and whether the namespaces keep an identity or never had one.
 func TestArrayReboot(t *testing.T) {
-	for name, portFirst := range map[string]bool{"exports_first": false, "port_first": true} {
+	for name, test := range map[string]struct {
+		portFirst bool
+		identity  nvmet.Identity
+	}{
+		"exports_first": {false, nvmet.IdentityKept},
+		"port_first":    {true, nvmet.IdentityKept},
+		"no_identity":   {true, nvmet.IdentityNone},
+	} {
 		t.Run(name, func(t *testing.T) {
 			s := begin(t)
+			s.behave(nvmet.Behaviour{Identity: test.identity, Off: nvmet.OffUnlink})
 			s.create(rwoBlock, 64*mib)
 			s.attach(s.a)
 			w := s.writer(s.a, s.target())
 			w.awaitMore(50)
 			s.must(s.array.PowerOff(s.ctx))
 			s.a.awaitGone(t, s.nqn(s.a))
-			s.wantHealth(s.a, "Reconnecting")
-			s.powerOn(portFirst)
+			s.wantHealth(s.a, reconnecting)
+			s.powerOn(test.portFirst)
 			w.awaitMore(50)
-			s.wantHealth(s.a, "")
+			s.wantHealth(s.a, well)
 			w.stopAndVerify(s.a, s.target())
 			s.detach(s.a)
 			s.remove()
@@ -63,21 +72,23 @@ func TestIdentityChanged(t *testing.T) {
 	s.a.awaitGone(t, s.nqn(s.a))
 	s.powerOn(false)
 	s.a.awaitKernel(t, mark, "identifiers changed")
-	s.wantDead(s.a)
+	s.wantDead(s.a, "DeviceGone")
 	s.leave(s.a)
 	s.enter(s.a)
 	if got := s.sumFile(s.a); got != sum {
 		t.Errorf("the file's sum is %s, and was %s", got, sum)
 	}
-	s.wantHealth(s.a, "")
+	s.wantHealth(s.a, well)
 	s.detach(s.a)
 	s.remove()
 }
 
-// wantDead checks that the plugin calls a volume inaccessible, and neither stages
-// nor publishes it anew under the pods that still have it.
-func (s *scenario) wantDead(n *Node) {
+// wantDead checks that the plugin calls a volume inaccessible, for whoever looks,
+// and neither stages nor publishes it anew under the pods that still have it.
+func (s *scenario) wantDead(n *Node, reason string) {
 	s.Helper()
+	s.wantHealth(n, "INACCESSIBLE "+reason)
+	s.wantEvent(n, "VolumeInaccessible", reason)
 	s.must(await(s.ctx, 20*time.Second, "the volume to be called dead", func(context.Context) error {
 		if err := s.tryShow(n); err == nil || !strings.Contains(err.Error(), "FailedPrecondition") {
 			return fmt.Errorf("publishing gave %w", err)
@@ -87,27 +98,43 @@ func (s *scenario) wantDead(n *Node) {
 	wantCode(s.T, s.tryStage(n), codes.FailedPrecondition)
 }
 
-// The cable to a node is out for longer than every timeout but the one that
-// counts, ctrl-loss-tmo. What an outage of 60 s does with the kernel's defaults, several
-// rounds of failed reconnection, takes a few seconds with shorter ones.
+// outage is longer than every timeout but the one that counts, ctrl-loss-tmo.
+const outage = time.Minute
+
+// The cable to a node is out for a minute, with the kernel's own timeouts. A pod
+// waits, is told why, and goes on by itself; no write that was acknowledged is lost.
 func TestLinkCut(t *testing.T) {
-	s := begin(t)
+	s := alone(t, 1)
 	s.create(rwoExt4, 64*mib)
+	s.volume.VolumeContext["keepAliveTmo"], s.volume.VolumeContext["reconnectDelay"] = "5", "10"
 	s.attach(s.a)
 	_, err := s.a.Shell(s.ctx, "truncate -s 1M "+s.target()+"/blocks")
 	s.must(err)
 	w := s.writer(s.a, s.target()+"/blocks")
 	w.awaitMore(20)
-	mark := s.a.mark(t)
-	s.must(s.bed.Cut(s.a))
-	s.a.awaitKernelTimes(t, mark, "Failed reconnect attempt", 3)
-	s.wantHealth(s.a, "Reconnecting")
-	s.must(s.bed.Mend(s.a))
+	cut := time.Now()
+	s.cut(s.a)
+	s.wantHealth(s.a, reconnecting)
+	before, err := w.acknowledged(s.ctx)
+	s.must(err)
+	s.must(await(s.ctx, 2*outage, "the outage's end", func(context.Context) error {
+		if past := time.Since(cut); past < outage {
+			return fmt.Errorf("%v have passed", past)
+		}
+		return nil
+	}))
+	s.wantHealth(s.a, reconnecting)
+	s.wantEvent(s.a, "VolumeInaccessible", "Reconnecting")
+	if after, err := w.acknowledged(s.ctx); err != nil || after != before {
+		t.Errorf("%d writes were acknowledged when the cable was out, %d at the end (%v)", before, after, err)
+	}
+	s.mend(s.a)
 	w.awaitMore(20)
-	s.wantHealth(s.a, "")
+	s.wantHealth(s.a, well)
+	s.wantEvent(s.a, "VolumeHealthy", "well again")
 	w.stopAndVerify(s.a, s.target()+"/blocks")
 	s.detach(s.a)
-	s.fsck(s.b, "e2fsck", "-fn")
+	s.fsck(s.a, "e2fsck", "-fn")
 	s.remove()
 }
 
@@ -123,7 +150,7 @@ func TestFencedByTheLastUnpublish(t *testing.T) {
 			s.attach(s.a)
 			s.must(s.a.write(s.ctx, s.target(), 1, 100))
 			old := s.nqn(s.a)
-			s.must(s.bed.Cut(s.a))
+			s.cut(s.a)
 			queued, err := s.a.Start(s.ctx, wire.Command{Args: []string{"/agent", "write", "-path", s.podDevice(s.a), "-writer", "1", "-blocks", "100"}})
 			s.must(err)
 			s.a.awaitGone(t, old)
@@ -132,7 +159,7 @@ func TestFencedByTheLastUnpublish(t *testing.T) {
 			t.Logf("%s had %s, %s has %s", s.a.Name, old, s.b.Name, s.nqn(s.b))
 			s.must(s.b.write(s.ctx, s.target(), 2, 100))
 			mark := s.a.mark(t)
-			s.must(s.bed.Mend(s.a))
+			s.mend(s.a)
 			s.a.awaitKernelTimes(t, mark, "Failed reconnect attempt", 3)
 			if r, err := queued.Look(s.ctx); err != nil || !r.Running {
 				t.Errorf("the queued write is not queued any more: %v, %s %s", err, r.ExitText(), r.Stderr)
@@ -188,7 +215,7 @@ func TestDeviceRenumbered(t *testing.T) {
 		t.Fatalf("the other volume is %s (%v), and this one was %s: the test proves nothing", now, err, was)
 	}
 	for _, v := range []*scenario{s, other} {
-		v.wantDead(s.a)
+		v.wantDead(s.a, "DeviceReplaced")
 	}
 	// The other's pod has this volume's device open now: it is not cut off under it.
 	s.must(s.tryHide(s.a))
@@ -199,7 +226,7 @@ func TestDeviceRenumbered(t *testing.T) {
 	for i, v := range []*scenario{s, other} {
 		v.enter(s.a)
 		v.wantBlocks(s.a, uint64(i+1), 50)
-		v.wantHealth(s.a, "")
+		v.wantHealth(s.a, well)
 	}
 	for _, v := range []*scenario{other, s} {
 		v.detach(s.a)
@@ -216,14 +243,14 @@ func TestFencedFilesystem(t *testing.T) {
 	s.volume.VolumeContext["ctrlLossTmo"] = "10"
 	s.attach(s.a)
 	s.fillFile(s.a, 2)
-	s.must(s.bed.Cut(s.a))
+	s.cut(s.a)
 	_, err := s.a.Shell(s.ctx, "dd if=/dev/zero of="+s.target()+"/file bs=1M count=2 conv=notrunc 2>&1")
 	s.must(err)
 	s.a.awaitGone(t, s.nqn(s.a))
 	s.unpublish(s.a)
 	s.attach(s.b)
 	sum := s.fillFile(s.b, 2)
-	s.must(s.bed.Mend(s.a))
+	s.mend(s.a)
 	s.must(s.tryHide(s.a))
 	s.must(await(s.ctx, time.Minute, "the old node to let go", func(context.Context) error { return s.tryUnstage(s.a) }))
 	if got := s.sumFile(s.b); got != sum {

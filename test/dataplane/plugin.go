@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"git.srvlab.io/whiskey/rds-csi-operator/csi/kube/kubetest"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/dataplane/guest"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/dataplane/wire"
 )
@@ -20,6 +21,9 @@ const (
 	// pluginPath is where the node guests have the plugin.
 	pluginPath   = "/csi-plugin"
 	pluginSocket = "/csi/csi.sock"
+	// metricsAddress is where the plugin serves its metrics, inside the guest.
+	metricsAddress = "127.0.0.1:9808"
+	kubeconfig     = "/etc/kubeconfig"
 )
 
 // startTimeout bounds the plugin's start; emulation makes it slow.
@@ -40,15 +44,23 @@ func (n *Node) OpenPlugin(ctx context.Context) (*Plugin, error) {
 	if err := n.installGates(ctx); err != nil {
 		return nil, err
 	}
+	if err := n.WriteFile(ctx, kubeconfig, 0o600, kubetest.Kubeconfig("http://"+apiAddress)); err != nil {
+		return nil, err
+	}
 	quick := backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.2, MaxDelay: 200 * time.Millisecond}
 	conn, err := grpc.NewClient("passthrough:///"+n.Name, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: quick, MinConnectTimeout: 5 * time.Second}),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return n.Dial(ctx, "unix", pluginSocket) }))
+		grpc.WithContextDialer(n.dialPlugin))
 	if err != nil {
 		return nil, err
 	}
 	p := &Plugin{NodeClient: spec.NewNodeClient(conn), Identity: spec.NewIdentityClient(conn), node: n, conn: conn}
 	return p, p.Start(ctx)
+}
+
+// dialPlugin connects to the plugin's socket, which is inside the guest.
+func (n *Node) dialPlugin(ctx context.Context, _ string) (net.Conn, error) {
+	return n.Dial(ctx, "unix", pluginSocket)
 }
 
 // Start starts the plugin and waits until it serves. The connections that it
@@ -57,8 +69,8 @@ func (n *Node) OpenPlugin(ctx context.Context) (*Plugin, error) {
 func (p *Plugin) Start(ctx context.Context) (err error) {
 	p.program, err = p.node.Start(ctx, wire.Command{
 		Args: []string{
-			pluginPath, "--mode=node", "--endpoint=unix://" + pluginSocket, "--node-name=" + p.node.Name, "--metrics-address=",
-			"--log-level=1", "--log-format=console", "--reconnect-delay=1", "--keep-alive-tmo=2", "--nr-io-queues=1",
+			pluginPath, "--mode=node", "--endpoint=unix://" + pluginSocket, "--node-name=" + p.node.Name, "--metrics-address=" + metricsAddress,
+			"--kubeconfig=" + kubeconfig, "--health-interval=1s", "--log-level=1", "--log-format=console", "--reconnect-delay=1", "--keep-alive-tmo=2", "--nr-io-queues=1",
 		},
 		Env: []string{"PATH=" + gates + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 	})
@@ -73,6 +85,11 @@ func (p *Plugin) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("%w; its log:\n%s", err, p.Log(ctx))
 	}
 	return nil
+}
+
+// Metrics is what Prometheus would read now.
+func (p *Plugin) Metrics(ctx context.Context) (string, error) {
+	return p.node.Run(ctx, "wget", "-q", "-O", "-", "http://"+metricsAddress+"/metrics")
 }
 
 // Crash kills the plugin, with nothing left to it that it could still do.

@@ -22,19 +22,26 @@ fi
 
 sudo=
 [ "$(id -u)" = 0 ] || sudo=sudo
-$sudo apt-get update -q
+
+# What is missing keeps the tests from running, and is said so in the end.
+failed() {
+	echo "data plane: $1; it needs Debian or a derivate, the right to install packages, and:$missing $meta" >&2
+	exit 1
+}
+command -v apt-get >/dev/null || failed "there is no apt-get"
+$sudo apt-get update -q || failed "the lists of packages cannot be read"
 if [ -n "$missing" ]; then
 	# shellcheck disable=SC2086 # a list of names
-	DEBIAN_FRONTEND=noninteractive $sudo apt-get install -q -y --no-install-recommends $missing
+	DEBIAN_FRONTEND=noninteractive $sudo apt-get install -q -y --no-install-recommends $missing || failed "packages cannot be installed"
 fi
 
 # The metapackage names the current kernel.
 kernel=$(apt-cache depends "$meta" | sed -n 's/^ *Depends: \(linux-image-.*-cloud-amd64\).*/\1/p' | head -n 1)
-[ -n "$kernel" ] || { echo "data plane: $meta names no kernel" >&2; exit 1; }
+[ -n "$kernel" ] || failed "$meta names no kernel"
 work=$(mktemp -d "$cache/unpack.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"
-(cd "$work" && apt-get download -q -o APT::Sandbox::User=root "$kernel")
+(cd "$work" && apt-get download -q -o APT::Sandbox::User=root "$kernel") || failed "the guests' kernel cannot be fetched"
 mkdir "$work/kernel"
 dpkg-deb -x "$work"/*.deb "$work/kernel"
 release=${kernel#linux-image-}

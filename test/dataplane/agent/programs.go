@@ -134,7 +134,7 @@ func (p *program) result(id int) wire.Result {
 		r.Code = 128 + int(status.Signal())
 	}
 	var exit *exec.ExitError
-	if p.failure != nil && !errors.As(p.failure, &exit) {
+	if p.failure != nil && !errors.As(p.failure, &exit) && !errors.Is(p.failure, exec.ErrWaitDelay) {
 		r.Failure = p.failure.Error()
 	}
 	return r

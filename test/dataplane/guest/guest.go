@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/test/dataplane/wire"
@@ -18,10 +19,15 @@ import (
 type Spec struct {
 	Name   string
 	Folder string // for its console, its sockets; a short path
-	Kernel string // vmlinuz
-	Initrd string
-	Memory int    // MiB
-	Cards  []Card // after the one for the agent: eth1, eth2, …
+	// Busybox of this machine carries what Reach says.
+	Busybox string
+	Kernel  string // vmlinuz
+	Initrd  string
+	Memory  int    // MiB
+	Cards   []Card // after the one for the agent: eth1, eth2, …
+	// Reach maps an address in QEMU's own network (10.0.2.0/24), host:port, to one of
+	// this machine's that the guest reaches by it. It reaches no other.
+	Reach map[string]string
 	// Accel is QEMU's accelerator: "tcg", plain emulation, unless told otherwise.
 	Accel string
 }
@@ -43,6 +49,11 @@ type Guest struct {
 	agent   string // host:port on loopback
 	http    *http.Client
 }
+
+// clocks makes the guest keep time by the HPET, whose frequency it is told. That of
+// the TSC and of the APIC's timer it would have to measure while it boots, and on a
+// busy machine gets wrong by factors: a minute of such a guest passed in ten seconds.
+const clocks = "clocksource=hpet tsc=unstable nolapic_timer"
 
 // bootPause is how often a booting guest is asked whether it is ready.
 const bootPause = 50 * time.Millisecond
@@ -85,14 +96,19 @@ func (g *Guest) arguments() []string {
 	if accel == "" {
 		accel = "tcg"
 	}
+	network := fmt.Sprintf("user,id=agent,restrict=on,hostfwd=tcp:%s-10.0.2.15:%d", g.agent, wire.Port)
+	for inside, outside := range s.Reach {
+		host, port, _ := strings.Cut(outside, ":")
+		network += fmt.Sprintf(",guestfwd=tcp:%s-cmd:%s nc %s %s", inside, s.Busybox, host, port)
+	}
 	args := []string{
 		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
 		"-machine", "q35", "-accel", accel, "-cpu", "max", "-smp", "1", "-m", strconv.Itoa(s.Memory),
 		"-kernel", s.Kernel, "-initrd", s.Initrd,
-		"-append", "console=ttyS0 quiet loglevel=6 panic=-1 mitigations=off random.trust_cpu=on tsc=reliable",
+		"-append", "console=ttyS0 quiet loglevel=6 panic=-1 mitigations=off random.trust_cpu=on " + clocks,
 		"-serial", "file:" + g.Console(),
 		"-qmp", "unix:" + g.monitor() + ",server=on,wait=off",
-		"-netdev", fmt.Sprintf("user,id=agent,restrict=on,hostfwd=tcp:%s-10.0.2.15:%d", g.agent, wire.Port),
+		"-netdev", network,
 		"-device", "virtio-net-pci,netdev=agent,romfile=",
 	}
 	for _, c := range s.Cards {
