@@ -43,7 +43,7 @@ test-lab: lab-binaries ## Run the tests against real control planes
 .PHONY: test-dataplane
 test-dataplane: ## Run the tests over real NVMe/TCP in three QEMU guests (installs Debian packages)
 	test/dataplane/prerequisites.sh
-	go test ./test/dataplane -v -count=1 -timeout 20m
+	CI=true go test -race ./test/dataplane -v -count=1 -timeout 20m
 
 .PHONY: lab-binaries
 lab-binaries: ## Build etcd, Kubernetes, csi-attacher and KubeVirt for the lab, where missing
