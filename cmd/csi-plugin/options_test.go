@@ -39,6 +39,7 @@ func TestValidate(t *testing.T) {
 		"node name":          {"--node-name=", "--mode=node"},
 		"parallel connects":  {"--max-parallel-connects=0", "--mode=node", "--node-name=a"},
 		"queues":             {"--nr-io-queues=0", "--mode=node", "--node-name=a"},
+		"health interval":    {"--health-interval=0s", "--mode=node", "--node-name=a"},
 		"no scheme":          {"--endpoint=/csi/csi.sock"},
 		"tcp":                {"--endpoint=tcp://127.0.0.1:1"},
 		"relative":           {"--endpoint=unix://csi.sock"},
