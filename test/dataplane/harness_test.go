@@ -170,15 +170,25 @@ var volumes atomic.Int64
 // create makes the volume.
 func (s *scenario) create(c *spec.VolumeCapability, size int64) {
 	s.Helper()
-	ctx, cancel := s.rpc()
-	defer cancel()
+	s.createFrom(nil, c, size)
+}
+
+// createFrom makes the volume of another one, or empty. A copy takes the array a
+// while, and is asked for until it is there.
+func (s *scenario) createFrom(source *spec.VolumeContentSource, c *spec.VolumeCapability, size int64) {
+	s.Helper()
 	name := fmt.Sprintf("pvc-00000000-0000-4000-8000-%012d", volumes.Add(1))
-	r, err := s.controller.CreateVolume(ctx, &spec.CreateVolumeRequest{
-		Name: name, VolumeCapabilities: []*spec.VolumeCapability{c},
-		CapacityRange: &spec.CapacityRange{RequiredBytes: size},
-	})
-	s.must(err)
-	s.volume, s.capability = r.GetVolume(), c
+	s.must(await(s.ctx, rpcTimeout, "volume "+name, func(ctx context.Context) error {
+		r, err := s.controller.CreateVolume(ctx, &spec.CreateVolumeRequest{
+			Name: name, VolumeCapabilities: []*spec.VolumeCapability{c}, VolumeContentSource: source,
+			CapacityRange: &spec.CapacityRange{RequiredBytes: size},
+		})
+		if err != nil && (source == nil || status.Code(err) != codes.Aborted) {
+			s.Fatal(err)
+		}
+		s.volume, s.capability = r.GetVolume(), c
+		return err
+	}))
 	s.bed.API.Put("/api/v1/persistentvolumes", &corev1.PersistentVolume{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: corev1.PersistentVolumeSpec{

@@ -7,8 +7,6 @@ import (
 
 	spec "github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
-
-	"git.srvlab.io/whiskey/rds-csi-operator/test/dataplane/nvmet"
 )
 
 // ReadWriteOncePod is one pod, not one node: a second one is refused where the
@@ -58,13 +56,12 @@ func (s *scenario) as(pod string) *scenario {
 // Two XFS filesystems with one UUID, a volume and its clone, are mounted on one
 // node at the same time, and neither takes the other's writes.
 func TestXFSCloneBesideItsSource(t *testing.T) {
-	const size = 320 * mib
 	s := alone(t, 0)
-	s.create(rwoXFS, size)
+	s.create(rwoXFS, 320*mib)
 	s.attach(s.a)
 	sum := s.fillFile(s.a, 4)
 	s.detach(s.a)
-	clone := s.cloneOf(size)
+	clone := s.clone()
 	s.attach(s.a)
 	clone.attach(s.a)
 	if one, other := s.uuid(s.a), clone.uuid(s.a); one != other || one == "" {
@@ -86,23 +83,15 @@ func TestXFSCloneBesideItsSource(t *testing.T) {
 	}
 }
 
-// cloneOf puts a copy of the volume, as it is, on the array, as a volume of
-// another plugin.
-func (s *scenario) cloneOf(size int64) *scenario {
+// clone is a copy of the volume, made by the array.
+func (s *scenario) clone() *scenario {
 	s.Helper()
-	const handle = "pvc-9b3c4d1e-2f60-4a7b-8c9d-0e1f2a3b4c5d"
-	slot, _, _ := strings.Cut(s.id(), ".")
-	disk, exists := s.array.Disk(slot)
-	if !exists {
-		s.Fatalf("no disk %s", slot)
-	}
-	file, nqn := basePath+"/"+handle+".img", "nqn.2000-02.com.mikrotik:"+handle
-	s.must(s.bed.Do(s.ctx, nvmet.Request{Verb: nvmet.Copy, From: disk.File, File: file}))
-	s.adopt(handle, nqn, file, size)
 	clone := *s
-	clone.published = map[*Node]map[string]string{}
-	clone.volume = &spec.Volume{VolumeId: handle, CapacityBytes: size, VolumeContext: map[string]string{"nvmeAddress": ArrayAddress, "nqn": nqn}}
+	clone.volume, clone.published = nil, map[*Node]map[string]string{}
 	s.Cleanup(clone.finish)
+	clone.createFrom(&spec.VolumeContentSource{Type: &spec.VolumeContentSource_Volume{
+		Volume: &spec.VolumeContentSource_VolumeSource{VolumeId: s.id()},
+	}}, s.capability, s.volume.GetCapacityBytes())
 	return &clone
 }
 
