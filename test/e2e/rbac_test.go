@@ -33,6 +33,14 @@ var programs = map[string]program{
 	"rds-csi-attacher":                     {stack.PluginUser, "csi-attacher/"},
 }
 
+// unplayed are the roles of programs and duties that this stack does not run, and why
+// their rights are not looked into here.
+var unplayed = map[string]string{
+	"rds-csi-operator-driver": "the stack deploys nothing by an RDSDriver",
+	"rds-csi-metrics-reader":  "it is for a Prometheus to be bound to",
+	"rds-csi-snapshotter":     "the lab has no csi-snapshotter",
+}
+
 // TestRights: every right that config grants was used by the program it is for, and
 // nothing was denied to any of them but what a test took away. It plays what uses
 // them, so that it can run alone.
@@ -118,6 +126,10 @@ func grantedRights(ctx context.Context, t *testing.T, s *stack.Stack) []right {
 				break
 			}
 			if len(role.Rules) == 0 {
+				continue
+			}
+			if why, ok := unplayed[role.Name]; ok {
+				t.Logf("NOT CHECKED: role %s: %s", role.Name, why)
 				continue
 			}
 			p, ok := programs[role.Name]
