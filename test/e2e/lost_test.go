@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"testing"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	kubevirtv1 "kubevirt.io/api/core/v1"
@@ -38,13 +39,16 @@ func TestAnEndingThatNobodySaw(t *testing.T) {
 			start(context.Background())
 		}
 	})
-	release(ctx, t, s, vm, vmim)
+	stopped := time.Now()
 	wait := func(what string, done func(context.Context) (bool, error)) {
 		t.Helper()
 		if err := s.WaitFor(ctx, what, done); err != nil {
 			t.Fatal(err)
 		}
 	}
+	// KubeVirt's times are whole seconds, rounded down.
+	wait("the next second", func(context.Context) (bool, error) { return time.Now().Unix() > stopped.Unix(), nil })
+	release(ctx, t, s, vm, vmim)
 	wait("the migration to succeed", func(ctx context.Context) (bool, error) {
 		err := s.Client.Get(ctx, client.ObjectKeyFromObject(vmim), vmim)
 		return vmim.Status.Phase == kubevirtv1.MigrationSucceeded, err
