@@ -10,7 +10,7 @@ CACHE   := .cache
 export GOFLAGS := -mod=readonly
 LDFLAGS := -X main.version=$(VERSION)
 TOOLS   := test/tools
-MODULES := . $(TOOLS)/etcd $(TOOLS)/generate $(TOOLS)/kubernetes $(TOOLS)/kubevirt $(TOOLS)/lint
+MODULES := . $(TOOLS)/etcd $(TOOLS)/generate $(TOOLS)/kubernetes $(TOOLS)/kubevirt $(TOOLS)/provisioner $(TOOLS)/lint
 
 # The packages of ordinary tests; the lab's own and the end-to-end tests start
 # whole control planes and are bounded in how many run at once.
@@ -46,7 +46,7 @@ test-dataplane: ## Run the tests over real NVMe/TCP in three QEMU guests (instal
 	CI=true go test -race ./test/dataplane -v -count=1 -timeout 20m
 
 .PHONY: lab-binaries
-lab-binaries: ## Build etcd, Kubernetes, csi-attacher and KubeVirt for the lab, where missing
+lab-binaries: ## Build etcd, Kubernetes, the CSI sidecars and KubeVirt for the lab, where missing
 	@go run ./test/lab/cmd/lab-build
 
 .PHONY: bench

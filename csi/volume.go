@@ -99,7 +99,7 @@ func (s *Server) expand(ctx context.Context, vol volume, r *spec.ControllerExpan
 		return rds.Volume{}, err
 	}
 	defer end()
-	return vol.Array.Update(ctx, vol.slot, func(ctx context.Context, v rds.Volume) (rds.Change, error) {
+	v, err := vol.Array.Update(ctx, vol.slot, func(ctx context.Context, v rds.Volume) (rds.Change, error) {
 		if capacity.limit > 0 && v.Size > capacity.limit {
 			return rds.Change{}, fmt.Errorf("%w: the volume has %d bytes already, at most %d are allowed, and volumes never shrink", rds.ErrOutOfRange, v.Size, capacity.limit)
 		}
@@ -113,6 +113,11 @@ func (s *Server) expand(ctx context.Context, vol volume, r *spec.ControllerExpan
 		}
 		return rds.Expand(v, size)
 	})
+	if errors.Is(err, rds.ErrNoSpace) {
+		// To csi-resizer OutOfRange alone means that the user may ask for less.
+		err = fmt.Errorf("%w: %w", rds.ErrOutOfRange, err)
+	}
+	return v, err
 }
 
 // ControllerGetVolume reads one volume from its array, and who holds it.

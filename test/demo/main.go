@@ -36,7 +36,7 @@ func main() {
 func run(ctx context.Context, keep bool) (err error) {
 	started := time.Now()
 	fmt.Println("rds-csi-operator: three live migrations of VMs whose RDS volumes two nodes share meanwhile.")
-	fmt.Println("Real: etcd, kube-apiserver, attach/detach controller, csi-attacher, virt-api, virt-controller, our plugin and operator.")
+	fmt.Println("Real: etcd, kube-apiserver, attach/detach controller, csi-provisioner, csi-attacher, virt-api, virt-controller, our plugin and operator.")
 	fmt.Println("Simulated: the array (an SSH server that speaks RouterOS), kubelets and virt-handlers.")
 	fmt.Println()
 	s, err := stack.Start(ctx, stack.Options{Lab: lab.Options{

@@ -3,7 +3,7 @@ package lab
 import (
 	"context"
 	_ "embed"
-	"strings"
+	"slices"
 )
 
 // AttacherFlags are those of production; csi-attacher's own defaults show at
@@ -37,14 +37,8 @@ func (c *Cluster) StartAttacher(ctx context.Context, opts AttacherOptions) (*Pro
 			return nil, err
 		}
 	}
-	kubeconfig, err := c.KubeconfigFor(ctx, opts.Namespace, opts.ServiceAccount)
-	if err != nil {
-		return nil, err
-	}
-	path, err := c.binary("csi-attacher")
-	if err != nil {
-		return nil, err
-	}
-	args := append([]string{"--kubeconfig=" + kubeconfig, "--csi-address=" + strings.TrimPrefix(opts.Socket, "unix://")}, AttacherFlags...)
-	return c.RunRestarting("csi-attacher", path, append(args, opts.Args...))
+	return c.StartSidecar(ctx, SidecarOptions{
+		Name: "csi-attacher", Socket: opts.Socket, Namespace: opts.Namespace, ServiceAccount: opts.ServiceAccount,
+		Args: slices.Concat(AttacherFlags, opts.Args),
+	})
 }

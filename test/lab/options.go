@@ -12,6 +12,10 @@ type Options struct {
 	// need an API server only.
 	WithoutControllers bool
 
+	// WithProvisioner adds csi-provisioner and csi-resizer to what StartSidecar can
+	// run.
+	WithProvisioner bool
+
 	// Nodes are the nodes to add.
 	Nodes []string
 
@@ -48,6 +52,9 @@ func (o Options) modules() []binaries.Module {
 	modules := []binaries.Module{binaries.Etcd, binaries.Kubernetes}
 	if !o.WithoutKubeVirt {
 		modules = append(modules, binaries.KubeVirt)
+	}
+	if o.WithProvisioner {
+		modules = append(modules, binaries.Provisioner)
 	}
 	return modules
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -25,7 +24,7 @@ const (
 	Namespace = "rds-csi"
 	// OperatorUser is who the API server sees when the operator asks.
 	OperatorUser = "system:serviceaccount:" + Namespace + ":" + operatorAccount
-	// PluginUser is who it sees when the plugin or its csi-attacher asks.
+	// PluginUser is who it sees when the plugin or a sidecar asks.
 	PluginUser = "system:serviceaccount:" + Namespace + ":" + pluginAccount
 
 	operatorAccount = "rds-csi-operator"
@@ -57,13 +56,14 @@ type Stack struct {
 	*lab.Cluster
 	Array  *routeros.Server
 	Plugin *lab.Process
+	// Sidecars are csi-attacher, csi-provisioner and csi-resizer, by name.
+	Sidecars map[string]*lab.Process
 	// Operators are the running replicas; any of them may lead.
 	Operators []*Operator
 
 	opts   Options
 	root   string // of the checkout
 	socket string
-	csi    *grpc.ClientConn
 
 	operators int // ever started
 }
@@ -80,6 +80,7 @@ func Start(ctx context.Context, opts Options) (*Stack, error) {
 	if opts.Lab.Progress == nil {
 		opts.Lab.Progress = func(string, ...any) {}
 	}
+	opts.Lab.WithProvisioner = true
 	s := &Stack{opts: opts}
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -90,9 +91,6 @@ func Start(ctx context.Context, opts Options) (*Stack, error) {
 // Close ends everything.
 func (s *Stack) Close() error {
 	var errs []error
-	if s.csi != nil {
-		errs = append(errs, s.csi.Close())
-	}
 	if s.Cluster != nil {
 		errs = append(errs, s.Cluster.Close())
 	}
@@ -122,7 +120,8 @@ func (s *Stack) start(ctx context.Context) error {
 	if !s.opts.WithoutVMICondition && !s.opts.Lab.WithoutKubeVirt {
 		parts.Go(func() error { return s.GrantVMICondition(partsCtx) })
 	}
-	parts.Go(func() error { return s.CreateCSIDriver(partsCtx) })
+	parts.Go(func() error { return s.ApplyFile(partsCtx, filepath.Join(root, "config/csi/csidriver.yaml")) })
+	parts.Go(func() error { return s.ApplyFile(partsCtx, filepath.Join(root, "config/samples/storageclasses.yaml")) })
 	if err := parts.Wait(); err != nil {
 		return err
 	}
@@ -154,8 +153,8 @@ func (s *Stack) RevokeVMICondition(ctx context.Context) error {
 	return errors.Join(client.IgnoreNotFound(s.Client.Delete(ctx, onWhat)), client.IgnoreNotFound(s.Client.Delete(ctx, asWhom)))
 }
 
-// startPlugin runs the CSI plugin's controller and csi-attacher beside it, as the
-// pod of config/csi would.
+// startPlugin runs the CSI plugin's controller and the sidecars beside it, as the pod
+// of config/csi would.
 func (s *Stack) startPlugin(ctx context.Context) error {
 	kubeconfig, err := s.KubeconfigFor(ctx, Namespace, pluginAccount)
 	if err != nil {
@@ -174,13 +173,10 @@ func (s *Stack) startPlugin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.dial(); err != nil {
+	if err := s.startSidecars(ctx); err != nil {
 		return err
 	}
-	if _, err := s.StartAttacher(ctx, lab.AttacherOptions{Socket: s.socket, Namespace: Namespace, ServiceAccount: pluginAccount}); err != nil {
-		return err
-	}
-	s.opts.Lab.Progress("CSI plugin and csi-attacher started")
+	s.opts.Lab.Progress("CSI plugin and its sidecars started")
 	return nil
 }
 

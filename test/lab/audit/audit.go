@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -174,6 +175,9 @@ func Lists() Filter { return Event.List }
 
 // Failures picks what was refused or went wrong.
 func Failures() Filter { return Event.Failed }
+
+// Forbidden picks what the user had no right to.
+func Forbidden() Filter { return func(e Event) bool { return e.Response.Code == http.StatusForbidden } }
 
 // Since picks what came at or after a time.
 func Since(t time.Time) Filter { return func(e Event) bool { return !e.Time.Before(t) } }

@@ -24,11 +24,12 @@ var (
 		Binaries: []string{"kube-apiserver", "kube-controller-manager", "kubectl", "csi-attacher"},
 		version:  "k8s.io/kubernetes",
 	}
-	KubeVirt = Module{Name: "kubevirt", Binaries: []string{"virt-api", "virt-controller", "manifests"}}
+	KubeVirt    = Module{Name: "kubevirt", Binaries: []string{"virt-api", "virt-controller", "manifests"}}
+	Provisioner = Module{Name: "provisioner", Binaries: []string{"csi-provisioner", "csi-resizer"}}
 )
 
 // All is every module.
-func All() []Module { return []Module{Etcd, Kubernetes, KubeVirt} }
+func All() []Module { return []Module{Etcd, Kubernetes, KubeVirt, Provisioner} }
 
 // Progress receives one line of progress at a time.
 type Progress func(format string, args ...any)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -20,13 +21,16 @@ import (
 // Scheduler binds pending pods to nodes, with the scheduler's own rights. It
 // knows readiness, taints, node selectors and required (anti-)affinity on the
 // host name, and then prefers the node the pod prefers, among these the one with
-// the fewest pods, and by name among equals: so a test knows where its pods go.
+// the fewest pods, and by name among equals: so a test knows where its pods go. A
+// pod waits until its claims are bound; one that waits for its first consumer is told
+// the node.
 type Scheduler struct {
 	client client.WithWatch
 	log    *log.Logger
 	wake   chan struct{}
 	pods   *watch.Store[*corev1.Pod]
 	nodes  *watch.Store[*corev1.Node]
+	claims *watch.Store[*corev1.PersistentVolumeClaim]
 
 	// bound remembers bindings that the watch has not shown yet.
 	bound map[types.UID]string
@@ -54,6 +58,10 @@ func (s *Scheduler) Run(ctx context.Context) (done <-chan struct{}, err error) {
 		return nil, err
 	}
 	s.nodes, err = watch.Start(ctx, s.client, "", &corev1.Node{}, &corev1.NodeList{}, func(*corev1.Node) { wake() })
+	if err != nil {
+		return nil, err
+	}
+	s.claims, err = watch.Start(ctx, s.client, "", &corev1.PersistentVolumeClaim{}, &corev1.PersistentVolumeClaimList{}, func(*corev1.PersistentVolumeClaim) { wake() })
 	if err != nil {
 		return nil, err
 	}
@@ -139,6 +147,9 @@ func (s *Scheduler) schedule(ctx context.Context, pod *corev1.Pod, pods []*corev
 	if best == nil {
 		return s.unschedulable(ctx, pod)
 	}
+	if bound, err := s.bindClaims(ctx, pod, best.Name); err != nil || !bound {
+		return err
+	}
 	binding := &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: best.Name}}
 	err := s.client.SubResource("binding").Create(ctx, pod.DeepCopy(), binding)
 	if err != nil {
@@ -146,6 +157,47 @@ func (s *Scheduler) schedule(ctx context.Context, pod *corev1.Pod, pods []*corev
 	}
 	s.bound[pod.UID] = best.Name
 	return nil
+}
+
+// bindClaims reports whether all claims of a pod are bound, and names the node on
+// those that wait to be told. A claim that changes wakes the scheduler.
+func (s *Scheduler) bindClaims(ctx context.Context, pod *corev1.Pod, node string) (bool, error) {
+	all := true
+	for _, v := range pod.Spec.Volumes {
+		if v.PersistentVolumeClaim == nil {
+			continue
+		}
+		claim, ok := s.claims.Get(client.ObjectKey{Namespace: pod.Namespace, Name: v.PersistentVolumeClaim.ClaimName})
+		if ok && claim.Status.Phase == corev1.ClaimBound {
+			continue
+		}
+		all = false
+		if !ok || claim.Spec.VolumeName != "" || claim.Annotations[selectedNode] != "" {
+			continue
+		}
+		if wait, err := s.waitsForConsumer(ctx, claim); err != nil || !wait {
+			return false, err
+		}
+		told := claim.DeepCopy()
+		metav1.SetMetaDataAnnotation(&told.ObjectMeta, selectedNode, node)
+		if err := s.client.Patch(ctx, told, client.MergeFrom(claim)); err != nil {
+			return false, client.IgnoreNotFound(err)
+		}
+	}
+	return all, nil
+}
+
+// selectedNode is where a claim's volume is to be usable.
+const selectedNode = "volume.kubernetes.io/selected-node"
+
+func (s *Scheduler) waitsForConsumer(ctx context.Context, claim *corev1.PersistentVolumeClaim) (bool, error) {
+	if claim.Spec.StorageClassName == nil || *claim.Spec.StorageClassName == "" {
+		return false, nil
+	}
+	class := &storagev1.StorageClass{}
+	err := s.client.Get(ctx, client.ObjectKey{Name: *claim.Spec.StorageClassName}, class)
+	late := class.VolumeBindingMode != nil && *class.VolumeBindingMode == storagev1.VolumeBindingWaitForFirstConsumer
+	return late, client.IgnoreNotFound(err)
 }
 
 // preference outweighs any number of pods.
