@@ -15,6 +15,7 @@ import (
 type options struct {
 	latency                        time.Duration
 	concurrency, volumes, channels int
+	churn                          int // volumes of the measurement over a bad line
 }
 
 // What a change may cost, in SSH round trips.
@@ -33,10 +34,20 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	if err := throughput(ctx, o, out); err != nil {
 		return err
 	}
+	result, err := churn(ctx, churnOptions{
+		volumes: o.churn, concurrency: o.concurrency, channels: o.channels, latency: o.latency,
+		cuts: 0.02, seed: 1, retryFirst: time.Second, retryMost: 10 * time.Second,
+	})
+	if err != nil {
+		return err
+	}
+	if err := result.print(out); err != nil {
+		return err
+	}
 	if !within {
 		return errBudget
 	}
-	return nil
+	return result.verdict()
 }
 
 // trips counts the round trips of every RPC, on a client that has just

@@ -22,6 +22,8 @@ type rigOptions struct {
 	fs       string
 	latency  time.Duration
 	channels int
+	cuts     float64 // the share of commands whose connection is cut
+	seed     uint64  // of the cuts
 }
 
 // rig is a simulated array and what it takes to log in.
@@ -32,7 +34,9 @@ type rig struct {
 }
 
 func newRig(o rigOptions) (*rig, error) {
-	server, err := sim.New(sim.Options{HostKeyType: sim.Ed25519, Settings: sim.Settings{Latency: o.latency}})
+	server, err := sim.New(sim.Options{
+		HostKeyType: sim.Ed25519, Settings: sim.Settings{Latency: o.latency, CutProbability: o.cuts}, Seed: o.seed, LogLimit: 1 << 16,
+	})
 	if err != nil {
 		return nil, err
 	}
