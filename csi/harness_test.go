@@ -107,7 +107,7 @@ type env struct {
 }
 
 // serve starts a plugin on the arrays; the first is the default one.
-func serve(t *testing.T, arrays map[string]rds.Array, order []string, change func(*csi.Config)) *env {
+func serve(t testing.TB, arrays map[string]rds.Array, order []string, change func(*csi.Config)) *env {
 	t.Helper()
 	e := &env{cluster: newCluster(), registry: prometheus.NewRegistry()}
 	config := csi.Config{DriverName: csi.DefaultDriverName, Version: "test", Cluster: e.cluster, Guard: allowSecond{}, Now: func() time.Time { return time.Unix(1_760_000_000, 0) }}
@@ -130,7 +130,7 @@ func serve(t *testing.T, arrays map[string]rds.Array, order []string, change fun
 	return e
 }
 
-func dial(t *testing.T, edge grpc.UnaryServerInterceptor, register func(grpc.ServiceRegistrar)) *grpc.ClientConn {
+func dial(t testing.TB, edge grpc.UnaryServerInterceptor, register func(grpc.ServiceRegistrar)) *grpc.ClientConn {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "csi.sock")
 	listener, err := net.Listen("unix", socket)

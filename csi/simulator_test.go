@@ -19,14 +19,14 @@ import (
 )
 
 // simulate starts a simulated array and a client of it.
-func simulate(t *testing.T) (*routeros.Server, *client.Array) {
+func simulate(t testing.TB) (*routeros.Server, *client.Array) {
 	t.Helper()
 	return simulateOn(t, "xfs")
 }
 
-func simulateOn(t *testing.T, fs string) (*routeros.Server, *client.Array) {
+func simulateOn(t testing.TB, fs string) (*routeros.Server, *client.Array) {
 	t.Helper()
-	server, err := routeros.New(routeros.Options{HostKeyType: routeros.Ed25519})
+	server, err := routeros.New(routeros.Options{HostKeyType: routeros.Ed25519, LogLimit: 200})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func simulateOn(t *testing.T, fs string) (*routeros.Server, *client.Array) {
 	return server, array
 }
 
-func writeKey(t *testing.T) string {
+func writeKey(t testing.TB) string {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {

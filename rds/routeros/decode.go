@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
+	"path"
 	"strings"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/rds"
@@ -80,20 +81,20 @@ func (r row) number(key string) (n int64, ok bool) {
 }
 
 // volume reads a disk's row. ours is false for a disk that is not a volume: not
-// file-backed, not below the base path, or of a slot that no handle can name. The
-// size is 0 where the array shows no exact one.
+// file-backed, not below the base path (which a path with ".." may leave again), or of
+// a slot that no handle can name. The size is 0 where the array shows no exact one.
 func (r row) volume(c *Config) (v rds.Volume, ours bool) {
-	path := strings.TrimPrefix(r.text("file-path"), "/")
+	file := strings.TrimPrefix(r.text("file-path"), "/")
 	v = rds.Volume{
 		ID:       r.text(".id"),
 		Slot:     r.text("slot"),
-		Path:     "/" + path,
+		Path:     "/" + file,
 		NQN:      r.text("nvme-tcp-server-nqn"),
 		Exported: r.flag("nvme-tcp-export"),
 		Comment:  r.text("comment"),
 		Size:     r.diskSize(),
 	}
-	if kind := r.text("type"); kind != "file" || !strings.HasPrefix(path, c.BasePath+"/") || !rds.ValidSlot(v.Slot) {
+	if kind := r.text("type"); kind != "file" || !strings.HasPrefix(file, c.BasePath+"/") || path.Clean(file) != file || !rds.ValidSlot(v.Slot) {
 		return v, false
 	}
 	v.Ledger = rds.ParseLedger(v.Comment)
