@@ -116,7 +116,7 @@ func (c *Config) complete() error {
 		c.BootID = strings.TrimSpace(string(id))
 	}
 	if c.DeviceNumber == nil {
-		c.DeviceNumber = deviceNumber
+		c.DeviceNumber = DeviceNumber
 	}
 	if c.Statfs == nil {
 		c.Statfs = statfs
@@ -147,7 +147,8 @@ func (s *Server) run(v volume) child.Runner { return s.config.Processes.For(v.sl
 // errNoNode: the path is not a block device's node.
 var errNoNode = errors.New("not a block device")
 
-func deviceNumber(path string) (string, error) {
+// DeviceNumber reads the major:minor of a device node; anything else is an error.
+func DeviceNumber(path string) (string, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
 		return "", &os.PathError{Op: "stat", Path: path, Err: err}

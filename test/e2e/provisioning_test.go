@@ -328,9 +328,15 @@ func TestAClaimGrows(t *testing.T) {
 	pv := mustBind(ctx, t, s, claim)
 	ask := func(size string) {
 		t.Helper()
-		was := claim.DeepCopy()
-		stack.Sized(size)(claim)
-		if err := s.Client.Patch(ctx, claim, client.MergeFrom(was)); err != nil {
+		err := s.WaitFor(ctx, "claim "+claim.Name+" to ask for "+size, func(ctx context.Context) (bool, error) {
+			if err := s.Client.Get(ctx, client.ObjectKeyFromObject(claim), claim); err != nil {
+				return false, err
+			}
+			stack.Sized(size)(claim)
+			err := s.Client.Update(ctx, claim)
+			return err == nil, ignoreConflict(err)
+		})
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -349,4 +355,12 @@ func TestAClaimGrows(t *testing.T) {
 	}
 	waitEvent(ctx, t, s, claim, "FileSystemResizeRequired") // the node's part
 	mustDelete(ctx, t, s, claim)
+}
+
+// ignoreConflict lets a change that met another one be tried again.
+func ignoreConflict(err error) error {
+	if apierrors.IsConflict(err) {
+		return nil
+	}
+	return err
 }

@@ -111,6 +111,9 @@ type Settings struct {
 	// StopOnDisconnect ends a script when its channel is closed. A real array
 	// may let it run on, which is the default.
 	StopOnDisconnect bool `json:"stopOnDisconnect"`
+	// WholeScripts runs one script at a time. A real array may let those of two
+	// connections interleave between statements, which is the default.
+	WholeScripts bool `json:"wholeScripts"`
 	// AnswerKeepalive answers keepalive@openssh.com; by default it is met
 	// with silence.
 	AnswerKeepalive bool `json:"answerKeepalive"`

@@ -38,6 +38,7 @@ type Server struct {
 	endBoot    context.CancelFunc
 	faults     []*Injection
 	random     *rand.Rand
+	whole      sync.Mutex // held by the script that runs, with Settings.WholeScripts
 	log        []*record
 	jobs       []*record
 	stats      Stats

@@ -174,6 +174,10 @@ func (x *session) run(ctx context.Context, rec *record, in *Injection, command s
 		x.status = s.failureStatus(set)
 		return err.Error() + "\r\n", nil
 	}
+	if set.WholeScripts {
+		s.whole.Lock()
+		defer s.whole.Unlock()
+	}
 	var out bytes.Buffer
 	m := s.machine(&out, set, x.user)
 	m.Before = func(ctx context.Context, st Step) error { return x.step(ctx, rec, in, st) }

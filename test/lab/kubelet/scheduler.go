@@ -180,7 +180,7 @@ func (s *Scheduler) bindClaims(ctx context.Context, pod *corev1.Pod, node string
 		}
 		told := claim.DeepCopy()
 		metav1.SetMetaDataAnnotation(&told.ObjectMeta, selectedNode, node)
-		if err := s.client.Patch(ctx, told, client.MergeFrom(claim)); err != nil {
+		if err := s.client.Update(ctx, told); err != nil {
 			return false, client.IgnoreNotFound(err)
 		}
 	}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/rds/doctor"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/routeros"
+)
+
+// TestDoctor: the whole command, on an array as it should be and on others.
+func TestDoctor(t *testing.T) {
+	array := simulator(t)
+	array.Configure(func(s *routeros.Settings) { s.WholeScripts = true })
+	file := "--arrays-file=" + writeArrays(t, array.Addr())
+	for name, tc := range map[string]struct {
+		args []string
+		code int
+		says string
+	}{
+		"healthy":                    {args: []string{file, "--scratch"}, code: doctorHealthy, says: "20 passed, 0 failed, 0 unknown, 4 skipped"},
+		"read only":                  {args: []string{file}, code: doctorHealthy, says: "11 passed, 0 failed, 0 unknown, 13 skipped"},
+		"another array":              {args: []string{file, "--array=other"}, code: doctorUnable, says: `lists no array "other"`},
+		"a node without a volume":    {args: []string{file, "--node"}, code: doctorUnable, says: "--node needs --scratch"},
+		"another output":             {args: []string{file, "--output=xml"}, code: doctorUnable, says: "text or json"},
+		"an argument":                {args: []string{file, "now"}, code: doctorUnable, says: `unexpected argument "now"`},
+		"an array that is not there": {args: []string{"--arrays-file=" + writeArrays(t, "127.0.0.1:1")}, code: doctorUnable, says: "unreachable"},
+		"help":                       {args: []string{"--help"}, code: doctorHealthy, says: "Without --scratch it changes nothing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			if code := runDoctor(t.Context(), tc.args, &out, &out); code != tc.code || !strings.Contains(out.String(), tc.says) {
+				t.Errorf("exit code %d, want %d, and %q in\n%s", code, tc.code, tc.says, out.String())
+			}
+		})
+	}
+	if n := len(array.Disks()); n != 1 {
+		t.Errorf("%d disks are left, of which the pool is one", n)
+	}
+}
+
+func TestDoctorTellsPrograms(t *testing.T) {
+	array := simulator(t)
+	array.Configure(func(s *routeros.Settings) { s.Version = "7.20 (stable)" })
+	var out, errs bytes.Buffer
+	if code := runDoctor(t.Context(), []string{"--arrays-file=" + writeArrays(t, array.Addr()), "--output=json"}, &out, &errs); code != doctorFailed {
+		t.Errorf("exit code %d: %s", code, errs.String())
+	}
+	var report doctor.Report
+	if err := json.Unmarshal(out.Bytes(), &report); err != nil {
+		t.Fatal(err)
+	}
+	if report.Version != "7.20 (stable)" || report.Findings[0].Verdict != doctor.Fail || report.Findings[0].Advice == "" {
+		t.Errorf("%+v", report)
+	}
+}
