@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	kubevirtv1 "kubevirt.io/api/core/v1"
@@ -20,8 +21,16 @@ import (
 // forbidden waits for the grant, which is watched.
 const refusedRetry = 5 * time.Minute
 
-// maxHold is how long the rest may be held for the VMI's sake.
-const maxHold = time.Second
+const (
+	// maxHold is how long the rest may be held for the VMI's sake.
+	maxHold = time.Second
+	// quiet is how long a VMI must have been left alone before it is told that all is
+	// well again: KubeVirt writes there while a migration goes on or ends, and its
+	// guarded patches fail where a write of ours comes in between. maxQuiet is how long
+	// that is waited for.
+	quiet    = time.Second
+	maxQuiet = 10 * time.Second
+)
 
 // InstanceWriter has VMIs say something, as vmireport.Writer does. An empty result is
 // no write.
@@ -34,9 +43,9 @@ type said struct {
 	uid       types.UID
 	version   string // of the VMI that it was decided on
 	condition vmicondition.Condition
-	result    vmicondition.Result // empty where the VMI had changed meanwhile
-	at        time.Time
-	wanted    time.Time // when it was first to be said
+	result    vmicondition.Result // empty where it was wanted only, or the VMI had changed meanwhile
+	at        time.Time           // of the write, or when this version was first seen
+	wanted    time.Time           // when it was first to be said
 }
 
 // speak makes the VMI say what its migrations together mean for it. That follows
@@ -72,6 +81,12 @@ func (r *Reconciler) speak(ctx context.Context, in *gather.Instance, assessments
 			return false, again, nil
 		}
 	}
+	if at := say.quietAt(last); now.Before(at) {
+		if say.stirred(last) {
+			r.table.say(in.Key, say)
+		}
+		return false, at, nil
+	}
 	say.result, err = r.instances.Write(ctx, in.VMI, say.condition)
 	switch {
 	case errors.Is(err, jsonpatch.ErrStale):
@@ -99,8 +114,28 @@ func (r *Reconciler) speak(ctx context.Context, in *gather.Instance, assessments
 	return say.holds(now), now.Add(staleRetry), nil
 }
 
-// holds tells whether the rest is to wait until the VMI is seen to say it.
-func (s said) holds(now time.Time) bool { return now.Before(s.wanted.Add(maxHold)) }
+// holds tells whether the rest is to wait until the VMI is seen to say it: bad news
+// only, as nobody acts on good ones.
+func (s said) holds(now time.Time) bool {
+	return s.condition.Status == corev1.ConditionTrue && now.Before(s.wanted.Add(maxHold))
+}
+
+// stirred reports whether the VMI is another version than when this was last wanted.
+func (s said) stirred(last said) bool {
+	return !last.about(s) || last.result != "" || last.version != s.version
+}
+
+// quietAt is when this may be said, given what was last wanted: bad news at once, good
+// ones when the VMI has been left alone for a while.
+func (s said) quietAt(last said) time.Time {
+	switch {
+	case s.condition.Status == corev1.ConditionTrue:
+		return time.Time{}
+	case s.stirred(last):
+		return sooner(s.at.Add(quiet), s.wanted.Add(maxQuiet))
+	}
+	return sooner(last.at.Add(quiet), s.wanted.Add(maxQuiet))
+}
 
 // about reports whether two writes say the same of the same VMI, messages aside.
 func (s said) about(other said) bool {

@@ -134,6 +134,8 @@ func TestSpeakOnce(t *testing.T) {
 	step("revoked", 7, late(dualattach.ReleasingSource))
 	in.VMI.Annotations = map[string]string{dualattach.TimedOutAnnotation: "x"}
 	w.result = ""
+	step("over, the note is to go", 7, nil)
+	clock.SetTime(noon.Add(3*refusedRetry + quiet))
 	step("over, the note goes", 8, nil)
 	in.VMI.Annotations = nil
 	w.result = vmicondition.Forbidden
@@ -160,6 +162,37 @@ func TestHold(t *testing.T) {
 				clock.SetTime(noon.Add(step.after))
 				if held, _, err := r.speak(t.Context(), in, late(dualattach.DualAttached)); held != step.held || err != nil {
 					t.Errorf("after %s: held %v, want %v; error %v", step.after, held, step.held, err)
+				}
+			}
+		})
+	}
+}
+
+// TestQuiet: good news wait until the VMI has been left alone for a while, but not for
+// ever; nothing else waits for them.
+func TestQuiet(t *testing.T) {
+	for name, steps := range map[string][]struct {
+		after   time.Duration
+		version string
+		writes  int
+	}{
+		"left alone":                    {{0, "7", 0}, {quiet - 1, "7", 0}, {quiet, "7", 1}},
+		"written by KubeVirt meanwhile": {{0, "7", 0}, {quiet / 2, "8", 0}, {quiet, "8", 0}, {quiet * 3 / 2, "8", 1}},
+		"written all the time":          {{0, "7", 0}, {maxQuiet - 1, "8", 0}, {maxQuiet, "9", 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := &instances{result: vmicondition.Stored}
+			r, clock, in := speaking(w)
+			in.VMI.Status.Conditions = []kubevirtv1.VirtualMachineInstanceCondition{{Type: dualattach.ConditionInstanceTimedOut, Status: corev1.ConditionTrue}}
+			for _, step := range steps {
+				clock.SetTime(noon.Add(step.after))
+				in.VMI.ResourceVersion = step.version
+				held, next, err := r.speak(t.Context(), in, nil)
+				if held || err != nil || !next.After(clock.Now()) {
+					t.Errorf("after %s: held %v, next at %s, error %v", step.after, held, next, err)
+				}
+				if len(w.log) != step.writes {
+					t.Errorf("after %s: written %v, want %d writes", step.after, w.log, step.writes)
 				}
 			}
 		})
