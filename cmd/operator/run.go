@@ -29,6 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/driver/v1alpha1"
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/gather"
 	"git.srvlab.io/whiskey/rds-csi-operator/rds/routeros"
 )
 
@@ -107,7 +108,7 @@ func newManager(config *rest.Config, o Options, lease *watchedLease) (manager.Ma
 		Scheme:  scheme,
 		Metrics: metricsOptions(o),
 		Cache: cache.Options{
-			DefaultTransform: cache.TransformStripManagedFields(),
+			DefaultTransform: gather.Slim,
 			ByObject:         cached(o, virtPods),
 		},
 		HealthProbeBindAddress:        o.ProbeAddress,
