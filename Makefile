@@ -40,6 +40,18 @@ test-unit: ## Run the tests that start no control plane, with the race detector
 test-lab: lab-binaries ## Run the tests against real control planes
 	go test -race -timeout 20m -p 1 $(LAB)
 
+STEADY ?= 5m
+VMS    ?= 1000
+.PHONY: test-scale
+test-scale: lab-binaries ## Measure the operator among VMS (1000) VMs: 50 migrations at once, then nothing for STEADY (5m)
+	go test ./test/scale -run TestScale -v -count=1 -timeout 60m -args -vms $(VMS) -steady $(STEADY)
+
+SOAK ?= 10m
+SEED ?= 0
+.PHONY: soak
+soak: lab-binaries ## Live through migrations, faults and kills for SOAK (10m), by the plan of SEED (random, printed)
+	go test ./test/soak -run TestSoak -v -count=1 -timeout 24h -args -soak $(SOAK) -seed $(SEED)
+
 .PHONY: test-dataplane
 test-dataplane: ## Run the tests over real NVMe/TCP in three QEMU guests (installs Debian packages)
 	test/dataplane/prerequisites.sh
