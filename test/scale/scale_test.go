@@ -199,7 +199,7 @@ func migrations(ctx context.Context, t *testing.T, s *stack.Stack) {
 		t.Errorf("p95 is %s, the bar %s", p95, maxP95)
 	}
 	if after.peak > maxRSS {
-		t.Errorf("the operator took %d MB, the bar is %d MB", after.peak/1e6, maxRSS/1e6)
+		t.Errorf("the operator took %d MB, the bar is %d MB", after.peak/1e6, int64(maxRSS/1e6))
 	}
 	if share := after.share(before); share > maxShare {
 		t.Errorf("the operator took %.1f %% of a core, the bar is %.0f %%", 100*share, 100*maxShare)
@@ -257,7 +257,7 @@ func nothing(ctx context.Context, t *testing.T, s *stack.Stack) {
 		t.Errorf("with nothing going on the operator did:\n%s%s", writes, strings.TrimSpace("\n"+lists.String()))
 	}
 	if after.peak > maxRSS {
-		t.Errorf("the operator took %d MB, the bar is %d MB", after.peak/1e6, maxRSS/1e6)
+		t.Errorf("the operator took %d MB, the bar is %d MB", after.peak/1e6, int64(maxRSS/1e6))
 	}
 }
 

@@ -70,7 +70,7 @@ func (w *world) look(ctx context.Context) (state, error) {
 		st.volumes = append(st.volumes, seen)
 	}
 	var err error
-	st.series, err = w.Scrape(ctx)
+	st.series, err = w.Scrape(ctx, w.Operators[0])
 	return st, err
 }
 

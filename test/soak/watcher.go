@@ -62,7 +62,7 @@ func (w *watcher) follow(ctx context.Context, s *stack.Stack, changed <-chan str
 		case <-changed:
 			w.add(neverShared(w.attachments.List(), w.pods.List(), w.claims.List())...)
 		case <-scrapes.C:
-			if series, err := s.Scrape(ctx); err == nil { // it may be dead just now
+			if series, err := s.Scrape(ctx, s.Operators[0]); err == nil { // it may be dead just now
 				w.add(belowZero(series)...)
 			}
 		}

@@ -99,9 +99,6 @@ func (s *Stack) Scrape(ctx context.Context, o *Operator) (Series, error) {
 	return parser.TextToMetricFamilies(strings.NewReader(text))
 }
 
-// Scrape reads the first operator's metrics, if it answers.
-func (s *Stack) Scrape(ctx context.Context) (Series, error) { return s.scrape(ctx, s.Operators[0]) }
-
 // MustScrape reads the first operator's metrics.
 func (s *Stack) MustScrape(ctx context.Context, t testing.TB) Series {
 	t.Helper()
