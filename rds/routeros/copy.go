@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -24,7 +25,8 @@ import (
 // [INF]: that :execute runs a script in the background under the user's policies,
 // that /file/copy (7.23) returns when the copy is whole, that /file/set name=
 // renames within a pool, and that size in a where of /file compares as bytes. A
-// copy whose size differs from the source's is never used.
+// copy whose size differs from the source's is never used. That a copy under way
+// shows in /file is [INF], too: one that does not is taken for failed, and said to be.
 
 // A copyJob is one such copy.
 type copyJob struct {
@@ -66,22 +68,23 @@ func (a *Array) copySnapshot(ctx context.Context, p pool, v rds.Volume, fresh bo
 	if err != nil {
 		return s, false, err
 	}
-	taken, err := a.promise(ctx, n.ID, v.Size)
-	if err != nil {
-		return s, false, err
+	began := a.tookUp(n.ID)
+	if !began {
+		taken, err := a.promise(ctx, n.ID, v.Size)
+		if err != nil {
+			return s, false, err
+		}
+		defer func() { taken(s.ID != "" && !s.Ready) }()
 	}
-	begun := false
-	defer func() { taken(begun) }()
 	now := a.clock.Now()
 	stem := snapshotStem(&a.cfg, n.ID, v, now)
-	got, err := a.run(ctx, snapshotCopy(&a.cfg, p, v, stem, n.ID))
+	got, err := a.run(ctx, snapshotCopy(&a.cfg, p, v, stem, n.ID, !began))
 	if err == nil {
 		err = got.want(3)
 	}
 	if err != nil {
 		return s, false, err
 	}
-	begun = got.changed
 	all, err := a.learnSnapshots(p, n.ID, got.values[1])
 	if err != nil {
 		return s, false, err
@@ -93,22 +96,59 @@ func (a *Array) copySnapshot(ctx context.Context, p pool, v rds.Volume, fresh bo
 	copies := all[n.ID]
 	for _, k := range copies {
 		if k.Ready || !k.Created.Before(booted) {
+			a.goesOn(n.ID, !k.Ready)
 			return k.Snapshot, true, nil
 		}
 	}
-	if begun {
+	switch {
+	case got.changed:
+		a.goesOn(n.ID, true)
 		parsed, _ := parseSnapshot(&a.cfg, p, stem+".00000000.part")
 		return parsed.Snapshot, true, nil
-	}
-	if len(copies) > 0 {
+	case len(copies) > 0:
 		return s, false, a.deleteSnapshot(ctx, n.ID) // dead ones, which are in the way
+	case began:
+		return s, false, a.copyFailed(ctx, n.ID, v.Size)
 	}
 	_, err = a.one(v.Slot, got.values[0])
 	return s, false, err
 }
 
-// snapshotCopy starts a copy if there is nothing of the id.
-func snapshotCopy(c *Config, p pool, v rds.Volume, stem, id string) *script {
+// tookUp reports whether this process began a copy of which it has not heard
+// since. Asked about once: goesOn renews it.
+func (a *Array) tookUp(key string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	began := a.begun[key]
+	delete(a.begun, key)
+	return began
+}
+
+func (a *Array) goesOn(key string, on bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.begun, key)
+	if on {
+		a.begun[key] = true
+	}
+}
+
+// copyFailed says that a copy ended without a result. The next attempt begins
+// another; a pool that is full by now is said to be.
+func (a *Array) copyFailed(ctx context.Context, key string, size int64) error {
+	if _, err := a.view(ctx); err != nil {
+		return err
+	}
+	taken, err := a.promise(ctx, key, size)
+	if err != nil {
+		return err
+	}
+	taken(false)
+	return &rds.Error{Kind: rds.ErrFailed, Err: errors.New("the copy ended without a result"), Hint: "the array's log says why; trying again begins another"}
+}
+
+// snapshotCopy starts a copy if there is nothing of the id, and shows what there is.
+func snapshotCopy(c *Config, p pool, v rds.Volume, stem, id string, start bool) *script {
 	menu, where := whereSnapshot(c, p, id)
 	random := make([]byte, 4)
 	_, _ = rand.Read(random) // never fails
@@ -117,7 +157,9 @@ func snapshotCopy(c *Config, p pool, v rds.Volume, stem, id string) *script {
 		while: []string{whileUntouched(v), count(menu, where+" and name~"+quoteExpr("", ".img", "$"), 0)},
 	}
 	s := newScript("copy", true)
-	s.guarded([]string{whileUntouched(v), count(menu, where, 0)}, job.start())
+	if start {
+		s.guarded([]string{whileUntouched(v), count(menu, where, 0)}, job.start())
+	}
 	return s.add(show(disksWhere(whereSlot(v.Slot))), showSnapshots(c, p, id), show(showUptime))
 }
 
@@ -126,8 +168,8 @@ func snapshotCopy(c *Config, p pool, v rds.Volume, stem, id string) *script {
 func (a *Array) addCopy(ctx context.Context, p pool, n, sized rds.NewVolume, src *origin) (v rds.Volume, begun bool, err error) {
 	tolerated := 0
 	for range maxTries {
-		now := a.clock.Now()
-		got, err := a.changing(ctx, n.Slot, volumeCopy(&a.cfg, p, sized, src, tolerated, now))
+		now, began := a.clock.Now(), a.tookUp(n.Slot)
+		got, err := a.changing(ctx, n.Slot, volumeCopy(&a.cfg, p, sized, src, tolerated, now, !began))
 		if err != nil {
 			return v, false, err
 		}
@@ -151,7 +193,11 @@ func (a *Array) addCopy(ctx context.Context, p pool, n, sized rds.NewVolume, src
 			}
 			return v, changed, err
 		case changed || found.copying(booted):
+			a.goesOn(n.Slot, true)
 			return v, changed, &rds.Error{Kind: rds.ErrUnderWay, Err: fmt.Errorf("%d bytes of %s are being copied", src.size, n.From)}
+		}
+		if began {
+			return v, false, a.copyFailed(ctx, n.Slot, sized.Size)
 		}
 		if tolerated, err = found.tolerable(&a.cfg, n.Slot); err == nil {
 			sized, src, err = a.sized(ctx, n, true)
@@ -163,14 +209,16 @@ func (a *Array) addCopy(ctx context.Context, p pool, n, sized rds.NewVolume, src
 	return v, false, &rds.Error{Kind: rds.ErrConflict, Err: fmt.Errorf("the source or the files of this slot changed %d times meanwhile", maxTries)}
 }
 
-func volumeCopy(c *Config, p pool, n rds.NewVolume, src *origin, tolerated int, now time.Time) *script {
+func volumeCopy(c *Config, p pool, n rds.NewVolume, src *origin, tolerated int, now time.Time, start bool) *script {
 	to := newImage(c, p, n.Slot, originTag(n.From))
 	job := copyJob{
 		from: src.image, part: fmt.Sprintf("%s.%d.part", strings.TrimSuffix(to.path, ".img"), now.Unix()), to: to.path, size: src.size,
 		while: src.conditions, then: addDisk(c, n, src, to),
 	}
 	s := newScript("copy", true)
-	s.guarded(append(vacant(c, n.Slot, tolerated), src.conditions...), job.start())
+	if start {
+		s.guarded(append(vacant(c, n.Slot, tolerated), src.conditions...), job.start())
+	}
 	return s.add(append(listing(c, p, n.Slot), show(showUptime))...)
 }
 

@@ -161,8 +161,8 @@ func same(v rds.Volume, n rds.NewVolume) (rds.Volume, error) {
 		return rds.Volume{}, &rds.Error{Kind: rds.ErrExists, Err: fmt.Errorf("it was made from a snapshot or volume, and an empty one is wanted")}
 	case tag != originTag(n.From):
 		return rds.Volume{}, &rds.Error{Kind: rds.ErrExists, Err: fmt.Errorf("it was not made from %s", n.From)}
-	case n.Size > v.Size && !n.From.Blank() && v.Ledger.Known && v.Ledger.Generation == 0:
-		return v, nil // an attempt that did not come to growing it
+	case n.Size > v.Size && !n.From.Blank() && v.Ledger.Known && len(v.Ledger.Publications) == 0 && !v.Exported:
+		return v, nil // an attempt that did not come to growing it, and that nobody has used
 	case n.Size > 0 && v.Size != n.Size, n.Limit > 0 && v.Size > n.Limit:
 		return rds.Volume{}, &rds.Error{Kind: rds.ErrExists, Err: fmt.Errorf("it has %d bytes, %d are wanted", v.Size, n.Size)}
 	}

@@ -257,8 +257,8 @@ func TestScriptsFit(t *testing.T) {
 	for name, s := range map[string]*script{
 		"update": w.script(), "create": creation(&c, p, n, subvolumeOrigin(p, v.Path[1:], n.Size-1), newImage(&c, p, n.Slot, "-12345678"), 9),
 		"snapshot": snapshotting(&c, p, v, v.Path[1:], snapshotStem(&c, id, v, now), id),
-		"copy":     snapshotCopy(&c, xfs, v, snapshotStem(&c, id, v, now), id),
-		"clone":    volumeCopy(&c, xfs, n, &origin{size: n.Size - 1, image: v.Path[1:], conditions: []string{whileUntouched(v)}}, 9, now),
+		"copy":     snapshotCopy(&c, xfs, v, snapshotStem(&c, id, v, now), id, true),
+		"clone":    volumeCopy(&c, xfs, n, &origin{size: n.Size - 1, image: v.Path[1:], conditions: []string{whileUntouched(v)}}, 9, now, true),
 		"list":     newScript("", false).add(listing(&c, p, slot)...).add(removeSubvolume(p, v.Path)),
 	} {
 		line := s.line()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -22,6 +23,7 @@ type operation struct {
 	call    call
 	holders []string
 	size    int64 // 0: the volume is gone
+	snaps   int   // snapshots there are afterwards
 }
 
 type call func(ctx context.Context, a *routeros.Array, slot string) error
@@ -44,19 +46,74 @@ func operations() map[string]operation {
 	type steps = []call
 	onA, onB := update(publishTo("node-a")), update(publishTo("node-b"))
 	return map[string]operation{
-		"Create xfs":          {"xfs", nil, create, nil, gib},
-		"Create btrfs":        {"btrfs", nil, create, nil, gib},
-		"Publish first":       {"xfs", steps{create}, onA, []string{"node-a"}, gib},
-		"Publish next":        {"xfs", steps{create, onA, update(unpublishFrom("node-a"))}, onB, []string{"node-b"}, gib},
-		"Publish second":      {"xfs", steps{create, onA}, onB, []string{"node-a", "node-b"}, gib},
-		"Publish, on already": {"xfs", steps{create, switchOn}, onA, []string{"node-a"}, gib},
-		"Unpublish one":       {"xfs", steps{create, onA, onB}, update(unpublishFrom("node-a")), []string{"node-b"}, gib},
-		"Unpublish last":      {"xfs", steps{create, onA}, update(unpublishFrom("node-a")), nil, gib},
-		"Expand":              {"xfs", steps{create}, update(expandTo(2 * gib)), nil, 2 * gib},
-		"Expand published":    {"xfs", steps{create, onA}, update(expandTo(2 * gib)), []string{"node-a"}, 2 * gib},
-		"Delete xfs":          {"xfs", steps{create}, remove, nil, 0},
-		"Delete btrfs":        {"btrfs", steps{create}, remove, nil, 0},
+		"Create xfs":          {"xfs", nil, create, nil, gib, 0},
+		"Create btrfs":        {"btrfs", nil, create, nil, gib, 0},
+		"Publish first":       {"xfs", steps{create}, onA, []string{"node-a"}, gib, 0},
+		"Publish next":        {"xfs", steps{create, onA, update(unpublishFrom("node-a"))}, onB, []string{"node-b"}, gib, 0},
+		"Publish second":      {"xfs", steps{create, onA}, onB, []string{"node-a", "node-b"}, gib, 0},
+		"Publish, on already": {"xfs", steps{create, switchOn}, onA, []string{"node-a"}, gib, 0},
+		"Unpublish one":       {"xfs", steps{create, onA, onB}, update(unpublishFrom("node-a")), []string{"node-b"}, gib, 0},
+		"Unpublish last":      {"xfs", steps{create, onA}, update(unpublishFrom("node-a")), nil, gib, 0},
+		"Expand":              {"xfs", steps{create}, update(expandTo(2 * gib)), nil, 2 * gib, 0},
+		"Expand published":    {"xfs", steps{create, onA}, update(expandTo(2 * gib)), []string{"node-a"}, 2 * gib, 0},
+		"Delete xfs":          {"xfs", steps{create}, remove, nil, 0, 0},
+		"Delete btrfs":        {"btrfs", steps{create}, remove, nil, 0, 0},
+		"Snapshot":            {"btrfs", steps{create}, snapshot, nil, gib, 1},
+		"Snapshot, published": {"btrfs", steps{create, onA}, snapshot, []string{"node-a"}, gib, 1},
+		"Restore":             {"btrfs", steps{source, snapshotSource}, restore(0), nil, gib, 1},
+		"Restore larger":      {"btrfs", steps{source, snapshotSource}, restore(2 * gib), nil, 2 * gib, 1},
+		"Clone":               {"btrfs", steps{source}, clone, nil, gib, 0},
+		"Delete snapshot":     {"btrfs", steps{create, snapshot}, removeSnapshot, nil, gib, 0},
+		"Delete copy":         {"xfs", steps{create, copied}, removeSnapshot, nil, gib, 0},
+		"Delete, snapshot":    {"btrfs", steps{create, snapshot}, remove, nil, 0, 1},
 	}
+}
+
+// Snapshots and sources are named after the slot that an operation is about.
+
+func snapshotID(slot string) string { return rds.SnapshotFor("of " + slot) }
+
+func snapshot(ctx context.Context, a *routeros.Array, slot string) error {
+	_, err := a.CreateSnapshot(ctx, rds.NewSnapshot{ID: snapshotID(slot), Source: slot})
+	return err
+}
+
+func removeSnapshot(ctx context.Context, a *routeros.Array, slot string) error {
+	return a.DeleteSnapshot(ctx, snapshotID(slot))
+}
+
+// copied takes a snapshot that takes its time.
+func copied(ctx context.Context, a *routeros.Array, slot string) error {
+	for {
+		s, err := a.CreateSnapshot(ctx, rds.NewSnapshot{ID: snapshotID(slot), Source: slot})
+		if err != nil || s.Ready {
+			return err
+		}
+		runtime.Gosched()
+	}
+}
+
+func sourceOf(slot string) string { return "src" + slot }
+
+func source(ctx context.Context, a *routeros.Array, slot string) error {
+	return create(ctx, a, sourceOf(slot))
+}
+
+func snapshotSource(ctx context.Context, a *routeros.Array, slot string) error {
+	_, err := a.CreateSnapshot(ctx, rds.NewSnapshot{ID: snapshotID(slot), Source: sourceOf(slot)})
+	return err
+}
+
+func restore(size int64) call {
+	return func(ctx context.Context, a *routeros.Array, slot string) error {
+		_, err := a.Create(ctx, rds.NewVolume{Slot: slot, Size: size, From: rds.Source{Snapshot: snapshotID(slot)}})
+		return err
+	}
+}
+
+func clone(ctx context.Context, a *routeros.Array, slot string) error {
+	_, err := a.Create(ctx, rds.NewVolume{Slot: slot, From: rds.Source{Volume: sourceOf(slot)}})
+	return err
 }
 
 // switchOn exports a volume that nobody holds, as an administrator might.
@@ -160,6 +217,12 @@ func (s *stage) check() {
 		}
 		break
 	}
+	all, err := s.array.Snapshots(ctxOf(s))
+	if err != nil || len(all) != s.op.snaps || len(all) > 0 && (all[0].ID != snapshotID(s.slot) || !all[0].Ready) {
+		s.Errorf("%v, snapshots %+v, want %d", err, all, s.op.snaps)
+	}
+	must(s, removeSnapshot(ctxOf(s), s.array, s.slot))
+	must(s, s.array.Delete(ctxOf(s), sourceOf(s.slot)))
 	must(s, s.array.Delete(ctxOf(s), s.slot))
 	s.checkEmpty()
 }
@@ -186,8 +249,10 @@ func (s *stage) checkDisk(disk sim.Disk) {
 			images++
 		}
 	}
-	if images != 1 || s.op.fs == "btrfs" && len(s.server.Subvolumes()) != 1 {
-		s.Errorf("left behind: %+v, %+v", s.server.Files(), s.server.Subvolumes())
+	// The volume, its source if it has one, and the snapshots.
+	want := len(s.server.Disks()) - 1 + s.op.snaps
+	if images != want || s.op.fs == "btrfs" && len(s.server.Subvolumes()) != want {
+		s.Errorf("want %d, left behind: %+v, %+v", want, s.server.Files(), s.server.Subvolumes())
 	}
 }
 
