@@ -101,11 +101,6 @@ func (p publication) decide(ctx context.Context, v rds.Volume) (rds.Change, erro
 			return rds.Change{}, err
 		}
 	}
-	if slices.Contains(attached, p.node) {
-		// The node is attached and no ledger says so: one that names nobody is not
-		// believed but rebuilt, so that a running VM keeps its NQN.
-		v.Ledger.Known = false
-	}
 	now := p.server.config.Now()
 	holders := rds.Holders(v, p.node, attached, now)
 	if err := p.mayJoin(ctx, holders, attached); err != nil {

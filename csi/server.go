@@ -12,6 +12,7 @@ import (
 	spec "github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
 
+	"git.srvlab.io/whiskey/rds-csi-operator/csi/identity"
 	"git.srvlab.io/whiskey/rds-csi-operator/rds"
 )
 
@@ -40,10 +41,9 @@ type Config struct {
 	Now        func() time.Time // nil: time.Now
 }
 
-// Server implements the Identity and the Controller service. It is safe for
+// Server implements the Controller service. It is safe for
 // concurrent use; requests for different volumes never wait for one another.
 type Server struct {
-	spec.UnimplementedIdentityServer
 	spec.UnimplementedControllerServer
 
 	config   Config
@@ -86,7 +86,7 @@ func New(config Config) (*Server, error) {
 
 // Register adds both services to a gRPC server.
 func (s *Server) Register(r grpc.ServiceRegistrar) {
-	spec.RegisterIdentityServer(r, s)
+	identity.Service{Driver: s.config.DriverName, Version: s.config.Version, Ready: s.config.Ready}.Register(r)
 	spec.RegisterControllerServer(r, s)
 }
 

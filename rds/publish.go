@@ -25,7 +25,8 @@ func Publish(v Volume, node string, attached []string, now time.Time, nqnPrefix 
 	if err := writable("publish volume", v.Slot, ledger); err != nil {
 		return Change{}, err
 	}
-	if ledger.Holds(node) && v.Ledger.Known {
+	believed := v.Ledger.Known && !contradicted(v, node, attached)
+	if ledger.Holds(node) && believed {
 		return v.exportOn(), nil
 	}
 	holders := ledger.without(node).Nodes()
@@ -34,7 +35,7 @@ func Publish(v Volume, node string, attached []string, now time.Time, nqnPrefix 
 			Err: fmt.Errorf("published to %s already; a third node never is", strings.Join(holders, " and "))}
 	}
 	_, ours := GenerationOf(v.NQN, v.Slot)
-	rotate := v.NQN == "" || (ours && v.Ledger.Known && len(holders) == 0)
+	rotate := v.NQN == "" || (ours && believed && len(holders) == 0)
 	ledger = ledger.with(node, now)
 	change := v.exportOn()
 	if rotate {
@@ -58,6 +59,9 @@ func Holders(v Volume, node string, attached []string, now time.Time) Ledger {
 	if !PublishNeedsCluster(v) {
 		return v.Ledger
 	}
+	if contradicted(v, node, attached) {
+		v.Ledger.Known = false
+	}
 	ledger := Rebuild(v, attached, now)
 	for _, other := range attached {
 		if ledger.Known && other != node {
@@ -65,6 +69,13 @@ func Holders(v Volume, node string, attached []string, now time.Time) Ledger {
 		}
 	}
 	return ledger
+}
+
+// contradicted reports whether the node is attached although a ledger that names
+// nobody says otherwise. Such a ledger is not believed but rebuilt, so that a running
+// virtual machine keeps its NQN.
+func contradicted(v Volume, node string, attached []string) bool {
+	return PublishNeedsCluster(v) && slices.Contains(attached, node)
 }
 
 // Unpublish decides what taking the volume from a node changes; an empty node

@@ -77,6 +77,7 @@ func TestPublish(t *testing.T) {
 		"their text":      {"kept behind the ledger", vol("mine", theirs, true), []string{"n"}, brief{Comment: "rds1 g0 n=100 | mine"}},
 		"not ASCII":       {"no ledger can be kept beside it", vol("Größe", theirs, true), nil, brief{Err: ErrLedger}},
 		"on, nobody":      {"a new name although it is on", vol("rds1 g4", ours(4), true), nil, brief{Comment: "rds1 g5 n=100", NQN: ours(5), Export: ExportOn}},
+		"on, but itself":  {"its entry was lost: it keeps its name", vol("rds1 g4", ours(4), true), []string{"n"}, brief{Comment: "rds1 g4 n=100"}},
 		"on, but another": {"the cluster says who", vol("rds1 g4", ours(4), true), []string{"m"}, brief{Comment: "rds1 g4 m=100 n=100"}},
 		"theirs, adopted": {"with a ledger, too, their name stays", vol("rds1 g0", theirs, false), nil, brief{Comment: "rds1 g0 n=100", Export: ExportOn}},
 	}

@@ -31,12 +31,6 @@ import (
 // version is set by the linker.
 var version = ""
 
-// The labels of the SSH metric as rds/routeros reports them.
-var (
-	sshVerbs   = []string{"view", "volume", "create", "update", "remove", "files"}
-	sshResults = []string{"ok", "unreachable", "unknown", "denied", "busy", "notfound", "exists", "nospace", "unsupported", "failed"}
-)
-
 // run serves CSI as the options say, until ctx ends or the Lease is lost.
 func run(ctx context.Context, o Options) error {
 	if err := o.Validate(); err != nil {
@@ -54,7 +48,7 @@ func run(ctx context.Context, o Options) error {
 	if o.Mode == modeNode {
 		return runNode(ctx, o, log, registry)
 	}
-	metrics, err := csi.NewMetrics(registry, sshVerbs, sshResults)
+	metrics, err := csi.NewMetrics(registry, routeros.Verbs(), routeros.Results())
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 	"k8s.io/utils/clock"
 
+	"git.srvlab.io/whiskey/rds-csi-operator/csi/identity"
 	"git.srvlab.io/whiskey/rds-csi-operator/csi/mount"
 	"git.srvlab.io/whiskey/rds-csi-operator/csi/node/child"
 	"git.srvlab.io/whiskey/rds-csi-operator/csi/nvme"
@@ -55,12 +56,11 @@ type Usage struct {
 	Inodes, InodesUsed, InodesFree int64
 }
 
-// Server implements the Node and the Identity service. It is safe for concurrent
+// Server implements the Node service. It is safe for concurrent
 // use; requests for different volumes never wait for one another, but for one of
 // the places in which connections are made.
 type Server struct {
 	spec.UnimplementedNodeServer
-	spec.UnimplementedIdentityServer
 
 	config  Config
 	connect *nvme.Connector
@@ -134,7 +134,7 @@ func (c *Config) complete() error {
 
 // Register adds both services to a gRPC server.
 func (s *Server) Register(r grpc.ServiceRegistrar) {
-	spec.RegisterIdentityServer(r, s)
+	identity.Service{Driver: s.config.DriverName, Version: s.config.Version}.Register(r)
 	spec.RegisterNodeServer(r, s)
 }
 

@@ -52,8 +52,8 @@ var _ rds.Array = (*Array)(nil)
 // Option changes how an Array behaves.
 type Option func(*Array)
 
-// WithObserver is told of every command: its verb (view, volume, create, update,
-// remove, files, snapshot, snapshots, copy), "ok" or the kind of failure, and how long it took.
+// WithObserver is told of every command: its verb, "ok" or the kind of failure
+// (see Verbs and Results), and how long it took.
 func WithObserver(observe func(verb, result string, d time.Duration)) Option {
 	return func(a *Array) { a.observe = observe }
 }

@@ -3,8 +3,8 @@
 //
 // Building a script (script.go, quote.go), running it (ssh.go) and decoding its
 // answer (answer.go, decode.go) are separate; the operations (view.go, create.go,
-// update.go, delete.go) put them together, and errors.go is the one place where
-// the array's words become a kind of error.
+// update.go, delete.go, snapshot.go, copy.go) put them together, and errors.go is
+// the one place where the array's words become a kind of error.
 //
 // A command that is cut off may run on, and RouterOS has no compare-and-swap. So
 // every change names in one statement the slot and the comment that was read, and

@@ -102,6 +102,20 @@ func resultLabel(err error) string {
 	return "failed"
 }
 
+// Verbs are those that WithObserver is told.
+func Verbs() []string {
+	return []string{"view", "volume", "create", "update", "remove", "files", "snapshot", "snapshots", "copy"}
+}
+
+// Results are those that WithObserver is told.
+func Results() []string {
+	results := []string{"ok", "failed"}
+	for _, k := range kinds {
+		results = append(results, k.label)
+	}
+	return results
+}
+
 var kinds = []struct {
 	kind  error
 	label string

@@ -57,41 +57,47 @@ func trips(ctx context.Context, out io.Writer) (within bool, err error) {
 	fmt.Fprintln(table, "RPC\tfile system\twarm\tcold\t")
 	within = true
 	for _, fs := range []string{"xfs", "btrfs"} {
-		warm, err := count(ctx, fs, true)
-		if err != nil {
-			return false, err
-		}
-		cold, err := count(ctx, fs, false)
-		if err != nil {
-			return false, err
-		}
-		for i, op := range life {
-			verdict := ""
-			if !op.exempt && (warm[i] > warmBudget || cold[i] > coldBudget) {
-				verdict, within = fmt.Sprintf("more than %d warm or %d cold", warmBudget, coldBudget), false
+		for _, ops := range [][]op{life, branch} {
+			warm, err := count(ctx, fs, ops, true)
+			if err != nil {
+				return false, err
 			}
-			fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%s\n", op.name, fs, warm[i], cold[i], verdict)
+			cold, err := count(ctx, fs, ops, false)
+			if err != nil {
+				return false, err
+			}
+			for i, op := range ops {
+				verdict := ""
+				if !op.exempt && (warm[i] > warmBudget || cold[i] > coldBudget) {
+					verdict, within = fmt.Sprintf("more than %d warm or %d cold", warmBudget, coldBudget), false
+				}
+				fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%s\n", op.name, fs, warm[i], cold[i], verdict)
+			}
 		}
 	}
 	return within, table.Flush()
 }
 
 // count leads one volume through its life; before each RPC the client
-// gets a fresh view, or is replaced by one that knows nothing.
-func count(ctx context.Context, fs string, warm bool) ([]uint64, error) {
+// gets a fresh view, or is replaced by one that knows nothing. What the array does in
+// the background is waited for in between.
+func count(ctx context.Context, fs string, ops []op, warm bool) ([]uint64, error) {
 	r, err := newRig(rigOptions{fs: fs, channels: 4})
 	if err != nil {
 		return nil, err
 	}
 	defer r.close()
-	counts := make([]uint64, len(life))
-	for i, op := range life {
+	counts := make([]uint64, len(ops))
+	for i, op := range ops {
 		array, err := r.client()
 		if err != nil {
 			return nil, err
 		}
 		if warm {
 			if _, err := array.View(ctx); err != nil {
+				return nil, err
+			}
+			if _, err := array.Snapshots(ctx); err != nil {
 				return nil, err
 			}
 		}
@@ -104,6 +110,9 @@ func count(ctx context.Context, fs string, warm bool) ([]uint64, error) {
 			return nil, fmt.Errorf("%s: %w", op.name, err)
 		}
 		counts[i] = array.RoundTrips() - before
+		if err := r.server.WaitIdle(ctx); err != nil {
+			return nil, err
+		}
 		if err := array.Close(); err != nil {
 			return nil, err
 		}

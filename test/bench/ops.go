@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	spec "github.com/container-storage-interface/spec/lib/go/csi"
 
@@ -40,6 +41,44 @@ var life = []op{
 		_, err := server.DeleteVolume(ctx, &spec.DeleteVolumeRequest{VolumeId: rds.SlotFor(name)})
 		return err
 	}},
+}
+
+// branch is what snapshots and clones cost, of a volume that is there.
+var branch = []op{
+	life[0],
+	{name: "CreateSnapshot", do: func(ctx context.Context, server *csi.Server, name string) error {
+		_, err := server.CreateSnapshot(ctx, &spec.CreateSnapshotRequest{Name: name, SourceVolumeId: rds.SlotFor(name)})
+		return err
+	}},
+	{name: "ListSnapshots", do: func(ctx context.Context, server *csi.Server, _ string) error {
+		_, err := server.ListSnapshots(ctx, &spec.ListSnapshotsRequest{})
+		return err
+	}},
+	{name: "CreateVolume, of a snapshot", do: func(ctx context.Context, server *csi.Server, name string) error {
+		return from(ctx, server, "restored", &spec.VolumeContentSource{Type: &spec.VolumeContentSource_Snapshot{
+			Snapshot: &spec.VolumeContentSource_SnapshotSource{SnapshotId: rds.SnapshotFor(name)},
+		}})
+	}},
+	{name: "CreateVolume, a clone", do: func(ctx context.Context, server *csi.Server, name string) error {
+		return from(ctx, server, "clone", &spec.VolumeContentSource{Type: &spec.VolumeContentSource_Volume{
+			Volume: &spec.VolumeContentSource_VolumeSource{VolumeId: rds.SlotFor(name)},
+		}})
+	}},
+	{name: "DeleteSnapshot", exempt: true, do: func(ctx context.Context, server *csi.Server, name string) error {
+		_, err := server.DeleteSnapshot(ctx, &spec.DeleteSnapshotRequest{SnapshotId: rds.SnapshotFor(name)})
+		return err
+	}},
+}
+
+// from makes a volume of a source, or begins to: a copy goes on by itself.
+func from(ctx context.Context, server *csi.Server, name string, source *spec.VolumeContentSource) error {
+	_, err := server.CreateVolume(ctx, &spec.CreateVolumeRequest{
+		Name: name, VolumeCapabilities: []*spec.VolumeCapability{shared()}, VolumeContentSource: source,
+	})
+	if errors.Is(err, rds.ErrUnderWay) {
+		return nil
+	}
+	return err
 }
 
 func publish(node string) func(context.Context, *csi.Server, string) error {

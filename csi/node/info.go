@@ -5,28 +5,7 @@ import (
 	"maps"
 
 	spec "github.com/container-storage-interface/spec/lib/go/csi"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 )
-
-// GetPluginInfo names the driver.
-func (s *Server) GetPluginInfo(context.Context, *spec.GetPluginInfoRequest) (*spec.GetPluginInfoResponse, error) {
-	return &spec.GetPluginInfoResponse{Name: s.config.DriverName, VendorVersion: s.config.Version}, nil
-}
-
-// GetPluginCapabilities says what the driver as a whole can do, as its controller
-// does.
-func (s *Server) GetPluginCapabilities(context.Context, *spec.GetPluginCapabilitiesRequest) (*spec.GetPluginCapabilitiesResponse, error) {
-	return &spec.GetPluginCapabilitiesResponse{Capabilities: []*spec.PluginCapability{
-		{Type: &spec.PluginCapability_Service_{Service: &spec.PluginCapability_Service{Type: spec.PluginCapability_Service_CONTROLLER_SERVICE}}},
-		{Type: &spec.PluginCapability_VolumeExpansion_{VolumeExpansion: &spec.PluginCapability_VolumeExpansion{Type: spec.PluginCapability_VolumeExpansion_ONLINE}}},
-	}}, nil
-}
-
-// Probe says that the process serves. A volume that does not answer does not
-// make it unready: to restart the plugin would not bring it back.
-func (s *Server) Probe(context.Context, *spec.ProbeRequest) (*spec.ProbeResponse, error) {
-	return &spec.ProbeResponse{Ready: wrapperspb.Bool(true)}, nil
-}
 
 // NodeGetCapabilities lists what the Node service can do.
 func (s *Server) NodeGetCapabilities(context.Context, *spec.NodeGetCapabilitiesRequest) (*spec.NodeGetCapabilitiesResponse, error) {

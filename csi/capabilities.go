@@ -4,29 +4,7 @@ import (
 	"context"
 
 	spec "github.com/container-storage-interface/spec/lib/go/csi"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 )
-
-// GetPluginInfo names the driver.
-func (s *Server) GetPluginInfo(context.Context, *spec.GetPluginInfoRequest) (*spec.GetPluginInfoResponse, error) {
-	return &spec.GetPluginInfoResponse{Name: s.config.DriverName, VendorVersion: s.config.Version}, nil
-}
-
-// GetPluginCapabilities says that there is a Controller service and that
-// volumes grow while they are in use.
-func (s *Server) GetPluginCapabilities(context.Context, *spec.GetPluginCapabilitiesRequest) (*spec.GetPluginCapabilitiesResponse, error) {
-	return &spec.GetPluginCapabilitiesResponse{Capabilities: []*spec.PluginCapability{
-		{Type: &spec.PluginCapability_Service_{Service: &spec.PluginCapability_Service{Type: spec.PluginCapability_Service_CONTROLLER_SERVICE}}},
-		{Type: &spec.PluginCapability_VolumeExpansion_{VolumeExpansion: &spec.PluginCapability_VolumeExpansion{Type: spec.PluginCapability_VolumeExpansion_ONLINE}}},
-	}}, nil
-}
-
-// Probe reports whether this process can serve. An array that is down does not
-// make it unready: restarting the plugin would not bring the array back, and
-// every request says for itself what it cannot reach.
-func (s *Server) Probe(context.Context, *spec.ProbeRequest) (*spec.ProbeResponse, error) {
-	return &spec.ProbeResponse{Ready: wrapperspb.Bool(s.config.Ready() == nil)}, nil
-}
 
 // ControllerGetCapabilities lists what the Controller service can do.
 func (s *Server) ControllerGetCapabilities(context.Context, *spec.ControllerGetCapabilitiesRequest) (*spec.ControllerGetCapabilitiesResponse, error) {
