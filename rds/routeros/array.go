@@ -29,6 +29,7 @@ type Array struct {
 // array's word: it saves the round trip that would read before writing.
 type memory struct {
 	verified  bool // the version was checked on this connection
+	version   string
 	pool      pool // zero until first seen
 	rows      map[string]remembered
 	sequence  uint64 // counts what was learned, so that an older answer replaces no newer one

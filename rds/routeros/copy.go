@@ -68,6 +68,9 @@ func (a *Array) copySnapshot(ctx context.Context, p pool, v rds.Volume, fresh bo
 	if err != nil {
 		return s, false, err
 	}
+	if err := a.copies(); err != nil {
+		return s, false, err
+	}
 	began := a.tookUp(n.ID)
 	if !began {
 		taken, err := a.promise(ctx, n.ID, v.Size)
@@ -112,6 +115,14 @@ func (a *Array) copySnapshot(ctx context.Context, p pool, v rds.Volume, fresh bo
 	}
 	_, err = a.one(v.Slot, got.values[0])
 	return s, false, err
+}
+
+// copies refuses a RouterOS that cannot copy files. What a job fails of only the
+// array's log would tell.
+func (a *Array) copies() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return atLeast(a.version, 23, "can copy files")
 }
 
 // tookUp reports whether this process began a copy of which it has not heard
@@ -166,6 +177,9 @@ func snapshotCopy(c *Config, p pool, v rds.Volume, stem, id string, start bool) 
 // addCopy starts the copy that becomes a volume, or finds the volume. The job adds
 // the disk, too: the volume exists when its content is whole.
 func (a *Array) addCopy(ctx context.Context, p pool, n, sized rds.NewVolume, src *origin) (v rds.Volume, begun bool, err error) {
+	if err := a.copies(); err != nil {
+		return v, false, err
+	}
 	tolerated := 0
 	for range maxTries {
 		now, began := a.clock.Now(), a.tookUp(n.Slot)

@@ -285,6 +285,24 @@ func TestCopyFails(t *testing.T) {
 	}
 }
 
+// Before 7.23 there is no /file/copy. Nothing is begun that could only fail.
+func TestCopyUnsupported(t *testing.T) {
+	for name, open := range jobs(t) {
+		t.Run(name, func(t *testing.T) {
+			j := open(t)
+			before := len(j.server.Jobs())
+			j.server.Configure(func(s *sim.Settings) { s.Version = "7.22.1 (stable)" })
+			j.array = connect(t, config(t, j.server), routeros.WithClock(j.clock))
+			if err := j.ask(); !errors.Is(err, rds.ErrUnsupported) || !strings.Contains(err.Error(), "7.23") {
+				t.Error(err)
+			}
+			if n := len(j.server.Jobs()) - before; n != 0 {
+				t.Errorf("%d copies were begun", n)
+			}
+		})
+	}
+}
+
 // The connection is cut, or the array stops, at every point of the script that
 // begins a copy.
 func TestCopyBegunAndCutOff(t *testing.T) {

@@ -161,13 +161,19 @@ func decodePool(rows []row, c *Config) (pool, error) {
 
 // checkVersion refuses a RouterOS whose exports cannot be given a name.
 func checkVersion(version string) error {
+	return atLeast(version, 21, "can name an NVMe/TCP export")
+}
+
+// atLeast refuses a RouterOS older than 7 with that minor version, which first
+// can do something.
+func atLeast(version string, needed int, does string) error {
 	var major, minor int
 	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
 		return &rds.Error{Kind: rds.ErrUnsupported, Err: fmt.Errorf("RouterOS version %q is not understood", version)}
 	}
-	if major < 7 || major == 7 && minor < 21 {
+	if major < 7 || major == 7 && minor < needed {
 		return &rds.Error{Kind: rds.ErrUnsupported, Err: fmt.Errorf("RouterOS %s is too old", version),
-			Hint: "update to 7.21 or newer, which can name an NVMe/TCP export"}
+			Hint: fmt.Sprintf("update to 7.%d or newer, which %s", needed, does)}
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ func (a *Array) verify(value json.RawMessage) (string, error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.verified = true
+	a.verified, a.version = true, version
 	return version, nil
 }
 

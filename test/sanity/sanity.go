@@ -2,7 +2,6 @@ package sanity
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -107,10 +106,10 @@ func count(t *testing.T, report types.Report, written map[string]string) {
 			continue
 		}
 		total++
-		switch {
-		case spec.State == types.SpecStatePassed:
+		switch spec.State {
+		case types.SpecStatePassed:
 			ran++
-		case spec.State == types.SpecStateSkipped || spec.State == types.SpecStatePending:
+		case types.SpecStateSkipped, types.SpecStatePending:
 			key := why(spec.FullText(), written)
 			skipped[key]++
 			if key == "" {
@@ -129,7 +128,7 @@ func count(t *testing.T, report types.Report, written map[string]string) {
 		}
 		t.Logf("skipped %d × %q: %s", skipped[part], part, reason)
 	}
-	t.Log(fmt.Sprintf("csi-sanity: ran %d of %d specs, %d failed, %d skipped as written", ran, total, failed, sum))
+	t.Logf("csi-sanity: ran %d of %d specs, %d failed, %d skipped as written", ran, total, failed, sum)
 	if total == 0 || failed > 0 || ran != total-sum {
 		t.Errorf("ran %d of %d specs with %d written skips, %d failed", ran, total, sum, failed)
 	}
