@@ -147,7 +147,13 @@ func (c *Cluster) applyKubeVirtConfiguration(ctx context.Context) error {
 	if err := yaml.Unmarshal([]byte(o.ConfigurationYAML), &kv.Spec.Configuration); err != nil {
 		return fmt.Errorf("KubeVirtOptions.ConfigurationYAML: %w", err)
 	}
-	if err := c.Client.Create(ctx, kv); client.IgnoreAlreadyExists(err) != nil {
+	if err := c.Client.Create(ctx, kv); err != nil {
+		return err
+	}
+	// KubeVirt's programs take no notice of a configuration that virt-operator has
+	// not begun to deploy.
+	kv.Status.Phase = kubevirtv1.KubeVirtPhaseDeployed
+	if err := c.Client.Status().Update(ctx, kv); err != nil {
 		return err
 	}
 	ca := &corev1.ConfigMap{
