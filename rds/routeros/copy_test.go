@@ -333,3 +333,28 @@ func TestCopyBegunAndCutOff(t *testing.T) {
 		})
 	}
 }
+
+// What a copy is for is deleted while it is under way: once it shows on the array,
+// nothing of it comes back.
+func TestCopyOfNoUseAnyMore(t *testing.T) {
+	eachStep(t, func(j *job, release func()) {
+		shows := slices.ContainsFunc(j.server.Files(), func(f sim.File) bool {
+			return strings.HasPrefix(f.Name, base+"/pvc-made.") || j.from != "" && strings.HasPrefix(f.Name, base+"/_")
+		})
+		must(j, j.array.DeleteSnapshot(ctxOf(j), snapshotID(slot)))
+		must(j, j.array.Delete(ctxOf(j), "pvc-made"))
+		release()
+		must(j, j.server.WaitIdle(ctxOf(j)))
+		if !shows {
+			return
+		}
+		for _, f := range j.server.Files() {
+			if strings.HasPrefix(f.Name, base+"/") && !strings.HasPrefix(f.Name, base+"/"+slot) {
+				j.Errorf("left behind: %s", f.Name)
+			}
+		}
+		if n := len(j.server.Disks()); n != 2 {
+			j.Errorf("%d disks", n)
+		}
+	})
+}
