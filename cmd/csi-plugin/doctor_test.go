@@ -2,8 +2,12 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"os"
+	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/rds/doctor"
@@ -54,5 +58,42 @@ func TestDoctorTellsPrograms(t *testing.T) {
 	}
 	if report.Version != "7.20 (stable)" || report.Findings[0].Verdict != doctor.Fail || report.Findings[0].Advice == "" {
 		t.Errorf("%+v", report)
+	}
+}
+
+// TestDoctorIsInterrupted: Ctrl-C while its volume is there leaves nothing of it.
+func TestDoctorIsInterrupted(t *testing.T) {
+	array := simulator(t)
+	made := make(chan struct{})
+	var once sync.Once
+	array.OnStep(func(_ context.Context, c routeros.Command, _ routeros.Step) {
+		if strings.Contains(c.Text, "rds1 g100 ") { // some checks after the creation
+			once.Do(func() { close(made) })
+		}
+	})
+	doctor := exec.Command(os.Args[0], "doctor", "--arrays-file="+writeArrays(t, array.Addr()), "--scratch")
+	doctor.Env = append(os.Environ(), asPlugin+"=1")
+	ended := make(chan []byte, 1)
+	go func() {
+		out, _ := doctor.CombinedOutput() // how it ended is in ProcessState
+		ended <- out
+	}()
+	select {
+	case <-made:
+	case out := <-ended:
+		t.Fatalf("it ended before:\n%s", out)
+	}
+	if err := doctor.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	out := string(<-ended)
+	if code := doctor.ProcessState.ExitCode(); code != doctorUnable || !strings.Contains(out, "the examination was interrupted") {
+		t.Errorf("exit code %d:\n%s", code, out)
+	}
+	if err := array.WaitIdle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if disks, files := len(array.Disks()), len(array.Files()); disks != 1 || files > 2 {
+		t.Errorf("%d disks and %d files are left, the pool and its directories aside", disks-1, files)
 	}
 }
