@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"os/exec"
+	"runtime"
 	"strings"
 	"time"
 
@@ -151,8 +152,8 @@ func (c *Cluster) applyKubeVirtConfiguration(ctx context.Context) error {
 		return err
 	}
 	// KubeVirt's programs take no notice of a configuration that virt-operator has
-	// not begun to deploy.
-	kv.Status.Phase = kubevirtv1.KubeVirtPhaseDeployed
+	// not begun to deploy. It writes the architecture of VMIs that name none, too.
+	kv.Status.Phase, kv.Status.DefaultArchitecture = kubevirtv1.KubeVirtPhaseDeployed, runtime.GOARCH
 	if err := c.Client.Status().Update(ctx, kv); err != nil {
 		return err
 	}
