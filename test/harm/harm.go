@@ -71,7 +71,7 @@ func (r *Report) judgeWrite(e audit.Event, histories histories) {
 	switch {
 	case !ok:
 		r.add("what the operator's write changed cannot be told: %s", e)
-	case before == nil: // it changed nothing
+	case before == nil: // nothing changed, or nobody can tell
 	case !reflect.DeepEqual(withoutOurs(before.object()), withoutOurs(after.object())):
 		r.add("the operator changed more than its own words: %s", e)
 	}
@@ -106,7 +106,7 @@ func (r *Report) judgeConditions(h *history) {
 	for i, after := range h.versions {
 		was := is
 		is = theirs(after.object())
-		if i == 0 || reflect.DeepEqual(was, is) {
+		if i == 0 || reflect.DeepEqual(was, is) || h.gap(h.versions[i-1], after) {
 			continue
 		}
 		r.Changes++

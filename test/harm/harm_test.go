@@ -42,6 +42,12 @@ func failing(e audit.Event) audit.Event {
 	return e
 }
 
+func unanswered(e audit.Event) audit.Event {
+	e.Response.Code = 504
+	e.ResponseObject.Raw = nil
+	return e
+}
+
 func TestExamine(t *testing.T) {
 	created := write(controller, "create", "{}", 1, ready)
 	add := patchOf("add", "/status/conditions/-", ourOwn)
@@ -68,6 +74,8 @@ func TestExamine(t *testing.T) {
 		"KubeVirt's change is not what was asked for": {audit.Events{created,
 			write(controller, "patch", patchOf("replace", "/status/conditions", "["+ready+"]"), 2, ready, paused)}, "nobody asked for"},
 		"somebody else changes KubeVirt's": {audit.Events{created, write("someone", "update", "{}", 2)}, "by another"},
+		"a write whose answer was lost comes in between": {audit.Events{created, unanswered(write(controller, "update", "{}", 2)),
+			impersonating(write(operator, "patch", add, 3, paused, ourOwn))}, ""},
 		"a guard without our condition": {audit.Events{created,
 			impersonating(write(operator, "patch", add, 2, ready, ourOwn)),
 			failing(write(controller, "patch", patchOf("test", "/status/conditions", "["+ready+"]"), 3))}, "failed because of our condition"},

@@ -38,6 +38,15 @@ type identity struct {
 type history struct {
 	kind, namespace, name string
 	versions              []version // in their order
+	lost                  audit.Events
+}
+
+// gap tells whether a version may be missing between two: a write that the API
+// server gave up answering (its client was killed, say) may have been stored.
+func (h *history) gap(before, after version) bool {
+	return slices.ContainsFunc(h.lost, func(e audit.Event) bool {
+		return !e.Done.Before(before.event.Time) && !e.Time.After(after.event.Done)
+	})
 }
 
 // histories are all VMIs and VMIMs of a log, by UID.
@@ -61,6 +70,9 @@ func historiesOf(events audit.Events) histories {
 		h.versions = append(h.versions, v)
 	}
 	for _, h := range all {
+		h.lost = events.Where(audit.Writes(), audit.Named(h.namespace, h.name), func(e audit.Event) bool {
+			return e.Object.Resource == h.kind && e.Response.Code >= 500
+		})
 		slices.SortStableFunc(h.versions, func(a, b version) int { return cmp.Compare(a.number, b.number) })
 		// A write that changes nothing leaves the number as it is.
 		h.versions = slices.CompactFunc(h.versions, func(a, b version) bool { return a.number == b.number })
@@ -78,7 +90,8 @@ func versionOf(e audit.Event) (id identity, v version, ok bool) {
 	return id, version{number: number, event: e}, err == nil
 }
 
-// around is what a write found and what it left; before is nil where it changed nothing.
+// around is what a write found and what it left; before is nil where it changed
+// nothing, or where what it found is not in the log.
 func (all histories) around(e audit.Event) (before, after *version, ok bool) {
 	id, v, ok := versionOf(e)
 	h := all[id.Metadata.UID]
@@ -93,6 +106,8 @@ func (all histories) around(e audit.Event) (before, after *version, ok bool) {
 		return nil, &h.versions[i], true
 	case i == 0:
 		return nil, nil, false
+	case h.gap(h.versions[i-1], h.versions[i]):
+		return nil, &h.versions[i], true
 	}
 	return &h.versions[i-1], &h.versions[i], true
 }
