@@ -15,6 +15,8 @@ import (
 // shared is the stack of all tests that do not break it.
 var shared *stack.Stack
 
+var nodeNames = []string{"node-a", "node-b", "node-c"}
+
 var (
 	raceProduct = flag.Bool("race-product", false, "build the operator and the plugin with the race detector; they are slower then")
 	keep        = flag.Bool("keep", false, "keep the lab's folder with all logs")
@@ -34,7 +36,7 @@ func runTests(m *testing.M) (code int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
 	defer cancel()
 	shared, err = stack.Start(ctx, stack.Options{Race: *raceProduct, Lab: lab.Options{
-		Nodes:    []string{"node-a", "node-b", "node-c"},
+		Nodes:    nodeNames,
 		Keep:     *keep,
 		KubeVirt: lab.KubeVirtOptions{ParallelMigrations: 100, ParallelOutbound: 100},
 		Progress: func(format string, args ...any) { fmt.Printf("lab: "+format+"\n", args...) },
