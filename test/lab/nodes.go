@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -31,7 +32,8 @@ type Node struct {
 
 	cluster *Cluster
 	index   int
-	dead    chan bool // tells the heartbeat; kept to the last value
+	taints  []corev1.Taint // from its registration on
+	dead    chan bool      // tells the heartbeat; kept to the last value
 }
 
 // Behaviour is how a node's kubelet behaves.
@@ -48,6 +50,11 @@ func WithLabels(labels map[string]string) NodeOption {
 // WithDrivers replaces the CSI drivers the node has registered.
 func WithDrivers(drivers ...string) NodeOption {
 	return func(o *kubelet.Options) { o.Drivers = drivers }
+}
+
+// WithTaints keeps pods away that do not tolerate them.
+func WithTaints(taints ...corev1.Taint) NodeOption {
+	return func(o *kubelet.Options) { o.Taints = taints }
 }
 
 // AddNode adds a node with a kubelet and, if there is KubeVirt, a virt-handler.
@@ -79,12 +86,12 @@ func (c *Cluster) addNode(ctx context.Context, name string, options []NodeOption
 	for _, option := range options {
 		option(&o)
 	}
-	node.Kubelet = kubelet.New(o)
+	node.Kubelet, node.taints = kubelet.New(o), o.Taints
 	if err := c.play(node.Kubelet.Run); err != nil {
 		return nil, err
 	}
 	// As the node lifecycle controller does for a node that is ready.
-	if err := c.taint(ctx, name, nil); err != nil {
+	if err := node.taint(ctx); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
@@ -233,10 +240,9 @@ func (n *Node) PowerOff(ctx context.Context) error {
 	if err := n.setReady(ctx, corev1.ConditionUnknown, "NodeStatusUnknown"); err != nil {
 		return err
 	}
-	return n.cluster.taint(ctx, n.Name, []corev1.Taint{
-		{Key: corev1.TaintNodeUnreachable, Effect: corev1.TaintEffectNoSchedule},
-		{Key: corev1.TaintNodeUnreachable, Effect: corev1.TaintEffectNoExecute},
-	})
+	return n.taint(ctx,
+		corev1.Taint{Key: corev1.TaintNodeUnreachable, Effect: corev1.TaintEffectNoSchedule},
+		corev1.Taint{Key: corev1.TaintNodeUnreachable, Effect: corev1.TaintEffectNoExecute})
 }
 
 // PowerOn undoes PowerOff. What ran there runs still, as if only the network
@@ -245,7 +251,7 @@ func (n *Node) PowerOn(ctx context.Context) error {
 	if err := n.setReady(ctx, corev1.ConditionTrue, "KubeletReady"); err != nil {
 		return err
 	}
-	if err := n.cluster.taint(ctx, n.Name, nil); err != nil {
+	if err := n.taint(ctx); err != nil {
 		return err
 	}
 	n.beating(true)
@@ -257,11 +263,19 @@ func (n *Node) PowerOn(ctx context.Context) error {
 }
 
 // OutOfService sets the taint by which an administrator vouches that the node
-// is off, so that its volumes are detached at once.
+// is off. Its pods are deleted by force, as the taint eviction controller and the
+// pod garbage collector then do, and its volumes are detached at once.
 func (n *Node) OutOfService(ctx context.Context) error {
-	return n.cluster.taint(ctx, n.Name, []corev1.Taint{
-		{Key: corev1.TaintNodeOutOfService, Value: "nodeshutdown", Effect: corev1.TaintEffectNoExecute},
-	})
+	err := n.taint(ctx, corev1.Taint{Key: corev1.TaintNodeOutOfService, Value: "nodeshutdown", Effect: corev1.TaintEffectNoExecute})
+	if err != nil {
+		return err
+	}
+	for _, pod := range n.Kubelet.Pods() {
+		if err := n.cluster.Client.Delete(ctx, pod, client.GracePeriodSeconds(0)); client.IgnoreNotFound(err) != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (n *Node) beating(alive bool) {
@@ -288,12 +302,12 @@ func (n *Node) setReady(ctx context.Context, status corev1.ConditionStatus, reas
 	return n.cluster.Client.Status().Patch(ctx, node, client.RawPatch(types.StrategicMergePatchType, patch))
 }
 
-// taint replaces all taints of a node.
-func (c *Cluster) taint(ctx context.Context, name string, taints []corev1.Taint) error {
-	patch, err := json.Marshal(map[string]any{"spec": map[string]any{"taints": taints}})
+// taint replaces all taints of the node but those that it was registered with.
+func (n *Node) taint(ctx context.Context, taints ...corev1.Taint) error {
+	patch, err := json.Marshal(map[string]any{"spec": map[string]any{"taints": append(slices.Clone(n.taints), taints...)}})
 	if err != nil {
 		return err
 	}
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	return c.Client.Patch(ctx, node, client.RawPatch(types.MergePatchType, patch))
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.Name}}
+	return n.cluster.Client.Patch(ctx, node, client.RawPatch(types.MergePatchType, patch))
 }

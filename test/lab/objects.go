@@ -49,6 +49,8 @@ type Volume struct {
 	Size       string
 	// Attributes are the PV's volume attributes.
 	Attributes map[string]string
+	// Foreign, if set, is where the volume comes from instead of Driver.
+	Foreign *corev1.PersistentVolumeSource
 }
 
 // CreateVolume creates a PersistentVolume and a claim and waits until they are
@@ -71,6 +73,9 @@ func (c *Cluster) CreateVolume(ctx context.Context, v Volume) (*corev1.Persisten
 				Driver: Driver, VolumeHandle: v.Handle, VolumeAttributes: v.Attributes,
 			}},
 		},
+	}
+	if v.Foreign != nil {
+		pv.Spec.PersistentVolumeSource = *v.Foreign
 	}
 	if err := c.Client.Create(ctx, pv); err != nil {
 		return nil, err
@@ -169,6 +174,21 @@ func (c *Cluster) Attachments(ctx context.Context, pv string) (map[string]bool, 
 		}
 	}
 	return nodes, nil
+}
+
+// Attachment is the VolumeAttachment of a PersistentVolume on a node.
+func (c *Cluster) Attachment(ctx context.Context, pv, node string) (*storagev1.VolumeAttachment, error) {
+	list := &storagev1.VolumeAttachmentList{}
+	if err := c.Client.List(ctx, list); err != nil {
+		return nil, err
+	}
+	for i := range list.Items {
+		va := &list.Items[i]
+		if name := va.Spec.Source.PersistentVolumeName; name != nil && *name == pv && va.Spec.NodeName == node {
+			return va, nil
+		}
+	}
+	return nil, fmt.Errorf("volume %s has no attachment on node %s", pv, node)
 }
 
 // WaitAttached waits until a PersistentVolume has attached VolumeAttachments on

@@ -153,6 +153,26 @@ func Annotated(name, value string) MigrateOption {
 	return func(m *migration) { metav1.SetMetaDataAnnotation(&m.vmim.ObjectMeta, name, value) }
 }
 
+// Labelled adds a label to the migration.
+func Labelled(name, value string) MigrateOption {
+	return func(m *migration) { metav1.SetMetaDataLabel(&m.vmim.ObjectMeta, name, value) }
+}
+
+// SendingTo makes it the source's half of a migration to another cluster. Nothing
+// plays the synchronization controllers, so it does not come further than waiting.
+func SendingTo(url, id string) MigrateOption {
+	return func(m *migration) {
+		m.vmim.Spec.SendTo = &kubevirtv1.VirtualMachineInstanceMigrationSource{MigrationID: id, ConnectURL: url}
+	}
+}
+
+// Receiving makes it the target's half of such a migration.
+func Receiving(id string) MigrateOption {
+	return func(m *migration) {
+		m.vmim.Spec.Receive = &kubevirtv1.VirtualMachineInstanceMigrationTarget{MigrationID: id}
+	}
+}
+
 // Migrate creates a migration of a VMI.
 func (c *Cluster) Migrate(ctx context.Context, vmi *VMI, options ...MigrateOption) (*VMIM, error) {
 	m := migration{vmim: &VMIM{ObjectMeta: metav1.ObjectMeta{Namespace: vmi.Namespace}}}
@@ -247,13 +267,60 @@ func (c *Cluster) Unplug(ctx context.Context, vmi *VMI, claim string) error {
 	})
 }
 
-// patchVolumes changes a VMI's disks with virt-api's rights; nobody else may.
-func (c *Cluster) patchVolumes(ctx context.Context, vmi *VMI, change func(*kubevirtv1.VirtualMachineInstanceSpec)) error {
-	config, err := c.ConfigFor(ctx, KubeVirtNamespace, "kubevirt-apiserver")
+// PlanVolumeMigration says on a VMI, as virt-controller does for a VM whose
+// volumes were replaced, that its next migration copies a disk to another claim.
+func (c *Cluster) PlanVolumeMigration(ctx context.Context, vmi *VMI, disk, to string) error {
+	claim := func(name string) *kubevirtv1.PersistentVolumeClaimInfo {
+		return &kubevirtv1.PersistentVolumeClaimInfo{ClaimName: name}
+	}
+	controller, err := c.kubeVirtClient(ctx, "kubevirt-controller")
 	if err != nil {
 		return err
 	}
-	virtAPI, err := c.clientFor(config)
+	return patchJSON(ctx, controller, vmi, operation{"add", "/status/migratedVolumes", []kubevirtv1.StorageMigratedVolumeInfo{
+		{VolumeName: disk, SourcePVCInfo: claim(disk), DestinationPVCInfo: claim(to)},
+	}})
+}
+
+// ReplaceVolume makes another claim the source of a disk, whose volume migration
+// is planned.
+func (c *Cluster) ReplaceVolume(ctx context.Context, vmi *VMI, disk, claim string) error {
+	return c.patchVolumes(ctx, vmi, func(spec *kubevirtv1.VirtualMachineInstanceSpec) {
+		for i := range spec.Volumes {
+			if spec.Volumes[i].Name == disk {
+				spec.Volumes[i].PersistentVolumeClaim.ClaimName = claim
+			}
+		}
+	})
+}
+
+// kubeVirtClient has the rights of one of KubeVirt's service accounts.
+func (c *Cluster) kubeVirtClient(ctx context.Context, account string) (client.Client, error) {
+	config, err := c.ConfigFor(ctx, KubeVirtNamespace, account)
+	if err != nil {
+		return nil, err
+	}
+	return c.clientFor(config)
+}
+
+// operation is one step of a JSON patch.
+type operation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	Value any    `json:"value"`
+}
+
+func patchJSON(ctx context.Context, as client.Client, o client.Object, operations ...operation) error {
+	patch, err := json.Marshal(operations)
+	if err != nil {
+		return err
+	}
+	return as.Patch(ctx, o, client.RawPatch(types.JSONPatchType, patch))
+}
+
+// patchVolumes changes a VMI's disks with virt-api's rights; nobody else may.
+func (c *Cluster) patchVolumes(ctx context.Context, vmi *VMI, change func(*kubevirtv1.VirtualMachineInstanceSpec)) error {
+	virtAPI, err := c.kubeVirtClient(ctx, "kubevirt-apiserver")
 	if err != nil {
 		return err
 	}
@@ -263,18 +330,8 @@ func (c *Cluster) patchVolumes(ctx context.Context, vmi *VMI, change func(*kubev
 	}
 	wanted := current.DeepCopy()
 	change(&wanted.Spec)
-	type operation struct {
-		Op    string `json:"op"`
-		Path  string `json:"path"`
-		Value any    `json:"value"`
-	}
-	patch, err := json.Marshal([]operation{
-		{"test", "/metadata/resourceVersion", current.ResourceVersion},
-		{"add", "/spec/volumes", wanted.Spec.Volumes},
-		{"add", "/spec/domain/devices/disks", wanted.Spec.Domain.Devices.Disks},
-	})
-	if err != nil {
-		return err
-	}
-	return virtAPI.Patch(ctx, vmi, client.RawPatch(types.JSONPatchType, patch))
+	return patchJSON(ctx, virtAPI, vmi,
+		operation{"test", "/metadata/resourceVersion", current.ResourceVersion},
+		operation{"add", "/spec/volumes", wanted.Spec.Volumes},
+		operation{"add", "/spec/domain/devices/disks", wanted.Spec.Domain.Devices.Disks})
 }

@@ -41,6 +41,8 @@ type Options struct {
 	// Drivers are the CSI drivers registered here.
 	Drivers []string
 	Labels  map[string]string
+	// Taints are the node's from its registration on.
+	Taints []corev1.Taint
 	// Index makes the node's addresses different from other nodes'.
 	Index int
 	// Admit, if set, is asked before a pod becomes ready.

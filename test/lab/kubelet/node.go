@@ -30,6 +30,7 @@ func (k *Kubelet) register(ctx context.Context) error {
 			},
 			Annotations: map[string]string{"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
 		},
+		Spec: corev1.NodeSpec{Taints: k.opts.Taints},
 		Status: corev1.NodeStatus{
 			Capacity: capacity(), Allocatable: capacity(),
 			Addresses: []corev1.NodeAddress{
