@@ -32,14 +32,29 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// atOnce is how many scenarios run at a time. They mostly wait, for each other's
+// sake on nodes and VMs of their own.
+const atOnce = "12"
+
+// Release deadlines short enough to wait for, and far longer than a release takes.
+const (
+	releaseDeadline         = 40 * time.Second
+	releaseDeadlineNotReady = 50 * time.Second
+)
+
 func runTests(m *testing.M) (code int, err error) {
+	if err := flag.Set("test.parallel", atOnce); err != nil {
+		return 1, err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
 	defer cancel()
 	shared, err = stack.Start(ctx, stack.Options{Race: *raceProduct, Lab: lab.Options{
 		Nodes:    nodeNames,
 		Keep:     *keep,
-		KubeVirt: lab.KubeVirtOptions{ParallelMigrations: 100, ParallelOutbound: 100},
+		KubeVirt: lab.KubeVirtOptions{ParallelMigrations: 100, ParallelOutbound: 100, FeatureGates: []string{"DecentralizedLiveMigration"}},
 		Progress: func(format string, args ...any) { fmt.Printf("lab: "+format+"\n", args...) },
+	}, OperatorArgs: []string{
+		"--release-deadline=" + releaseDeadline.String(), "--release-deadline-not-ready=" + releaseDeadlineNotReady.String(),
 	}})
 	if err != nil {
 		return 1, err

@@ -35,17 +35,6 @@ func TestAMigrationThatSucceeds(t *testing.T) {
 	s.WantMetric(ctx, t, report.MetricActive, nil, before.Value(report.MetricActive, nil))
 }
 
-func TestAMigrationThatIsRolledBack(t *testing.T) {
-	ctx, s, ns := setUp(t)
-	vm := s.MustStartVM(ctx, t, ns, "vm")
-	before := s.MustScrape(ctx, t)
-	vmim := migrate(ctx, t, s, vm, handler.FailingAt(handler.Switch))
-	waitCondition(ctx, t, s, vmim, dualattach.ConditionMigrated, "False", "RolledBack")
-	wantConditions(t, vmim, "False/TargetReleased", "False/RolledBack", "False/WithinDeadline")
-	wantEvents(ctx, t, s, ns, "vm", "MigrationStarted", "MigrationFailed")
-	s.WantMetric(ctx, t, report.MetricMigrations, map[string]string{"result": "failed"}, before.Value(report.MetricMigrations, map[string]string{"result": "failed"})+1)
-}
-
 // TestAMigrationThatHangs: at the deadline, within a second and with nothing else
 // going on, the hang is on the VMIM, the claim, the VMI and in the metrics; the
 // VMI's condition survives KubeVirt's own writes; and all is resolved when the migration ends after all.
