@@ -132,3 +132,12 @@ func (w *world) intrude(ctx context.Context, f Fault, vmim *lab.VMIM) error {
 	}
 	return nil // all nodes take part
 }
+
+// nodeNames are the lab's nodes.
+func nodeNames() []string {
+	var names []string
+	for i := range planNodes {
+		names = append(names, fmt.Sprintf("node-%c", 'a'+i))
+	}
+	return names
+}

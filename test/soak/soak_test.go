@@ -20,14 +20,6 @@ var (
 	keep     = flag.Bool("keep", false, "keep the lab's folder with all logs")
 )
 
-func nodeNames() []string {
-	var names []string
-	for i := range planNodes {
-		names = append(names, fmt.Sprintf("node-%c", 'a'+i))
-	}
-	return names
-}
-
 // TestSoak runs the seed's plan, round by round, until the time is up.
 func TestSoak(t *testing.T) {
 	if *duration == 0 {
