@@ -28,7 +28,8 @@ type Hook struct {
 	// Before is called when a write arrives. An error cuts its connection: the API
 	// server never hears of it.
 	Before func(ctx context.Context, w Write) error
-	// After is called when the API server has answered. An error cuts the
+	// After is called when the API server has answered, also if the client died
+	// meanwhile. An error cuts the
 	// connection: the client never learns what became of the write.
 	After func(ctx context.Context, w Write, status int) error
 }
@@ -44,7 +45,13 @@ type Gate struct {
 	server *http.Server // nil while shut
 }
 
+// writeKey finds in the context of a write that is passed on what it is.
 type writeKey struct{}
+
+type passing struct {
+	write  Write
+	client context.Context
+}
 
 // Start opens a gate at an address to the server of a configuration. cert is what
 // it shows to clients.
@@ -134,13 +141,16 @@ func (g *Gate) pass(w http.ResponseWriter, r *http.Request) {
 	if before := g.watching().Before; before != nil && before(r.Context(), write) != nil {
 		panic(http.ErrAbortHandler)
 	}
-	g.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), writeKey{}, write)))
+	// What was passed on is answered and seen even if its client dies meanwhile.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	defer cancel()
+	g.proxy.ServeHTTP(w, r.WithContext(context.WithValue(ctx, writeKey{}, passing{write, r.Context()})))
 }
 
 func (g *Gate) answered(r *http.Response) error {
-	write, ok := r.Request.Context().Value(writeKey{}).(Write)
+	p, ok := r.Request.Context().Value(writeKey{}).(passing)
 	if after := g.watching().After; ok && after != nil {
-		return after(r.Request.Context(), write, r.StatusCode)
+		return after(p.client, p.write, r.StatusCode)
 	}
 	return nil
 }

@@ -143,3 +143,36 @@ func TestShutAndOpen(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestSeesTheAnswerToADeadClient: what was passed on before its client died has an
+// answer all the same.
+func TestSeesTheAnswerToADeadClient(t *testing.T) {
+	g, client, writes := rig(t)
+	ctx, die := context.WithCancel(t.Context())
+	seen := make(chan int, 1)
+	g.Watch(Hook{
+		Before: func(client context.Context, _ Write) error {
+			die()
+			<-client.Done()
+			return nil
+		},
+		After: func(client context.Context, _ Write, status int) error {
+			if client.Err() == nil {
+				t.Error("the client lives")
+			}
+			seen <- status
+			return nil
+		},
+	})
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, g.URL()+"/x", strings.NewReader("body"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response, err := client.Do(request); err == nil {
+		_ = response.Body.Close()
+		t.Error("a dead client got an answer")
+	}
+	if status := <-seen; status != http.StatusCreated || writes.Load() != 1 {
+		t.Errorf("status %d, %d writes", status, writes.Load())
+	}
+}
