@@ -17,7 +17,7 @@ import (
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/gather"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/report"
-	"git.srvlab.io/whiskey/rds-csi-operator/rds"
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/unexplained"
 	"git.srvlab.io/whiskey/rds-csi-operator/rds/poll"
 	"git.srvlab.io/whiskey/rds-csi-operator/rds/routeros"
 )
@@ -25,7 +25,7 @@ import (
 // observedArrays are the pollers of all arrays. Which arrays there are can change
 // while they are observed.
 type observedArrays struct {
-	observed chan event.GenericEvent // one for every new view
+	observed []chan event.GenericEvent // one for each who wants to know of new views
 	interval time.Duration
 	log      logr.Logger
 	seconds  *prometheus.HistogramVec
@@ -50,7 +50,7 @@ type observedArray struct {
 // newArrays makes the set, empty, and registers its metrics.
 func newArrays(interval time.Duration, log logr.Logger, registry metrics.RegistererGatherer) *observedArrays {
 	a := &observedArrays{
-		observed: make(chan event.GenericEvent, 1), interval: interval, log: log.WithName("array"), running: map[string]*observedArray{},
+		interval: interval, log: log.WithName("array"), running: map[string]*observedArray{},
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: report.MetricSSHDuration,
 			Help: "Duration of commands to arrays in seconds.", Buckets: prometheus.DefBuckets}, []string{"verb", "result"}),
 	}
@@ -59,9 +59,17 @@ func newArrays(interval time.Duration, log logr.Logger, registry metrics.Registe
 	return a
 }
 
-// Ledger implements gather.Views.
-func (a *observedArrays) Ledger(handle string, now time.Time) rds.Ledger {
-	return a.current.Load().Ledger(handle, now)
+// subscribe gives a channel that is sent to for every new view, or once for several.
+// Call it before Start.
+func (a *observedArrays) subscribe() <-chan event.GenericEvent {
+	c := make(chan event.GenericEvent, 1)
+	a.observed = append(a.observed, c)
+	return c
+}
+
+// Told implements gather.Views.
+func (a *observedArrays) Told(handle string, now time.Time) unexplained.Told {
+	return a.current.Load().Told(handle, now)
 }
 
 // NeedLeaderElection is false: every replica observes, so that the next leader knows.
@@ -208,11 +216,11 @@ func (a *observedArrays) forward(ctx context.Context, o *observedArray) {
 		if a.changed != nil {
 			a.changed()
 		}
-		select {
-		case a.observed <- event.GenericEvent{Object: observedMarker}:
-		case <-ctx.Done():
-			return
-		default: // nobody listens yet, or a wake-up is under way
+		for _, observed := range a.observed {
+			select {
+			case observed <- event.GenericEvent{Object: observedMarker}:
+			default: // nobody listens yet, or a wake-up is under way
+			}
 		}
 	}
 }

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,10 +15,12 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/utils/clock"
 	kubevirtv1 "kubevirt.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/attachment"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/gather"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/migration"
@@ -35,11 +39,25 @@ var observedMarker = &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "observed"
 // kubevirtStarter starts KubeVirt's controllers when its kinds are served: at
 // once, or whenever KubeVirt is installed.
 type kubevirtStarter struct {
-	mgr     manager.Manager
-	options Options
-	arrays  *observedArrays
-	limits  func() dualattach.Limits
-	lastRun func() time.Time
+	mgr      manager.Manager
+	options  Options
+	gather   *gather.Gatherer
+	observed <-chan event.GenericEvent
+	limits   func() dualattach.Limits
+	lastRun  func() time.Time
+	// attachments is the other reconciler, part of which takes KubeVirt.
+	attachments *attachment.Reconciler
+	// migrations is set once there is KubeVirt.
+	migrations atomic.Pointer[migration.Reconciler]
+}
+
+// Migrating lists the nodes of the migrations under way that share a volume; none
+// without KubeVirt.
+func (k *kubevirtStarter) Migrating(volume string) []string {
+	if r := k.migrations.Load(); r != nil {
+		return r.Migrating(volume)
+	}
+	return nil
 }
 
 // NeedLeaderElection is false: waiting for KubeVirt needs no Lease, the
@@ -94,25 +112,29 @@ func missingKinds(kinds discovery.ServerResourcesInterface) (string, error) {
 }
 
 func (k *kubevirtStarter) addControllers(ctx context.Context) error {
-	if err := gather.AddIndexes(ctx, k.mgr.GetFieldIndexer()); err != nil {
+	if err := gather.AddMigrationIndexes(ctx, k.mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
-	g := &gather.Gatherer{Client: k.mgr.GetClient(), Driver: k.options.DriverName, Views: k.arrays}
 	since := sync.OnceValue(time.Now)
 	if err := k.mgr.Add(leading(since)); err != nil {
 		return err
 	}
 	grant := vmireport.NewGrant(k.mgr.GetAPIReader(), k.mgr.GetClient(), k.options.PlainImpersonation, clock.RealClock{})
-	instances := vmireport.NewWriter(grant, k.mgr.GetClient(), clock.RealClock{}, func(kubevirt string) (vmireport.ConditionWriter, error) {
+	speaker := vmireport.NewSpeaker(vmireport.NewWriter(grant, k.mgr.GetClient(), clock.RealClock{}, func(kubevirt string) (vmireport.ConditionWriter, error) {
 		return vmicondition.NewWriter(k.mgr.GetConfig(), kubevirt, clock.RealClock{})
-	})
-	r := migration.New(g, k.mgr.GetClient(), instances, k.limits, clock.RealClock{}, since, k.lastRun)
-	if err := r.SetupWithManager(k.mgr, k.arrays.observed, grant.Granted()); err != nil {
+	}), clock.RealClock{})
+	r := migration.New(k.gather, k.mgr.GetClient(), speaker, k.limits, clock.RealClock{}, since, k.lastRun)
+	k.migrations.Store(r)
+	if err := r.SetupWithManager(k.mgr, k.observed, grant.Granted()); err != nil {
+		return err
+	}
+	if err := k.attachments.Instances(speaker).SetupWithManager(k.mgr, grant.Granted()); err != nil {
 		return err
 	}
 	// After all that want to know of it.
 	if err := k.mgr.Add(grant); err != nil {
 		return err
 	}
-	return metrics.Registry.Register(report.LeaderOnly(k.mgr.Elected(), r.Collector()))
+	return errors.Join(metrics.Registry.Register(report.LeaderOnly(k.mgr.Elected(), r.Collector())),
+		metrics.Registry.Register(report.LeaderOnly(k.mgr.Elected(), speaker.Collector())))
 }

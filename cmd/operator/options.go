@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/unexplained"
 )
 
 // Options are what the command line says.
@@ -15,6 +16,7 @@ type Options struct {
 	ArraysFile   string
 	PollInterval time.Duration
 	Limits       dualattach.Limits
+	Settle       time.Duration
 	// PlainImpersonation acts as KubeVirt's controller by plain impersonation.
 	PlainImpersonation bool
 
@@ -39,9 +41,10 @@ func (o *Options) AddFlags(f *flag.FlagSet) {
 	f.StringVar(&o.ArraysFile, "arrays-file", "", "YAML file that lists the arrays, where they do not come from an RDSDriver")
 	f.DurationVar(&o.PollInterval, "poll-interval", 10*time.Second, "how often each array is read; a view of three intervals ago is stale")
 	f.DurationVar(&o.Limits.Unbounded, "unbounded-deadline", limits.Unbounded, "how long a migration may take where KubeVirt sets no limit (post-copy, or its completion deadline is off)")
-	f.DurationVar(&o.Limits.Release, "release-deadline", limits.Release, "how long a Ready node may take to release a volume after a migration")
+	f.DurationVar(&o.Limits.Release, "release-deadline", limits.Release, "how long a Ready node may take to release a volume that no pod there uses any more")
 	f.DurationVar(&o.Limits.ReleaseNotReady, "release-deadline-not-ready", limits.ReleaseNotReady, "the same for a node that is not Ready; Kubernetes forces the detach after 6 minutes")
 	f.BoolVar(&o.PlainImpersonation, "plain-impersonation", false, "for clusters before Kubernetes 1.36: write conditions on VMIs by plain impersonation of KubeVirt's controller, which, where granted, allows whatever that may do")
+	f.DurationVar(&o.Settle, "settle", unexplained.DefaultSettle, "how long an attachment that nothing explains must last before it is spoken of")
 	f.StringVar(&o.Kubeconfig, "kubeconfig", "", "kubeconfig file; empty: the pod's service account")
 	f.Float64Var(&o.KubeQPS, "kube-api-qps", 100, "requests per second to the API server")
 	f.IntVar(&o.KubeBurst, "kube-api-burst", 200, "requests at once to the API server")
@@ -68,6 +71,7 @@ func (o *Options) Validate() error {
 	check(o.Limits.Unbounded > 0, "--unbounded-deadline must be positive")
 	check(o.Limits.Release > 0, "--release-deadline must be positive")
 	check(o.Limits.ReleaseNotReady > 0, "--release-deadline-not-ready must be positive")
+	check(o.Settle > 0, "--settle must be positive")
 	check(o.KubeQPS > 0 && o.KubeBurst > 0, "--kube-api-qps and --kube-api-burst must be positive")
 	check(o.LeaseName != "", "--lease-name is missing")
 	check(o.LogFormat == "json" || o.LogFormat == "console", "--log-format is %q; it is json or console", o.LogFormat)

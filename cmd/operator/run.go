@@ -12,12 +12,12 @@ import (
 	"go.uber.org/zap/zapcore"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/utils/clock"
 	kubevirtv1 "kubevirt.io/api/core/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -28,8 +28,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/attachment"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/driver/v1alpha1"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/gather"
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/report"
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/unexplained"
 	"git.srvlab.io/whiskey/rds-csi-operator/rds/routeros"
 )
 
@@ -62,7 +65,7 @@ func run(ctx context.Context, o Options) error {
 	if err := configure(mgr, o, arrays, deadlines); err != nil {
 		return err
 	}
-	if err := mgr.Add(&kubevirtStarter{mgr: mgr, options: o, arrays: arrays, limits: deadlines.get, lastRun: lease.heldByAnother}); err != nil {
+	if err := addControllers(ctx, mgr, o, arrays, deadlines, lease.heldByAnother); err != nil {
 		return err
 	}
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
@@ -86,6 +89,28 @@ func configure(mgr manager.Manager, o Options, arrays *observedArrays, l *limits
 	return arrays.set(configs)
 }
 
+// addControllers adds the one of attachments, and those of KubeVirt's kinds for when
+// these are served.
+func addControllers(ctx context.Context, mgr manager.Manager, o Options, arrays *observedArrays, l *limits, lastRun func() time.Time) error {
+	if err := gather.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+	g := &gather.Gatherer{Client: mgr.GetClient(), Driver: o.DriverName, Views: arrays}
+	kubevirt := &kubevirtStarter{mgr: mgr, options: o, gather: g, observed: arrays.subscribe(), limits: l.get, lastRun: lastRun}
+	current := func() unexplained.Limits {
+		now := l.get()
+		return unexplained.Limits{Settle: o.Settle, Release: now.Release, ReleaseNotReady: now.ReleaseNotReady}
+	}
+	kubevirt.attachments = attachment.New(g, mgr.GetClient(), mgr.GetAPIReader(), kubevirt.Migrating, current, clock.RealClock{})
+	if err := kubevirt.attachments.SetupWithManager(mgr, arrays.subscribe()); err != nil {
+		return err
+	}
+	if err := metrics.Registry.Register(report.LeaderOnly(mgr.Elected(), kubevirt.attachments.Collector())); err != nil {
+		return err
+	}
+	return mgr.Add(kubevirt)
+}
+
 func restConfig(o Options) (*rest.Config, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", o.Kubeconfig)
 	if err != nil {
@@ -100,16 +125,12 @@ func newManager(config *rest.Config, o Options, lease *watchedLease) (manager.Ma
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
 	utilruntime.Must(kubevirtv1.AddToScheme(scheme))
 	utilruntime.Must(v1alpha1.AddToScheme(scheme))
-	virtPods, err := labels.Parse(kubevirtv1.AppLabel + " in (virt-launcher, hotplug-disk)")
-	if err != nil {
-		return nil, err
-	}
 	options := ctrl.Options{
 		Scheme:  scheme,
 		Metrics: metricsOptions(o),
 		Cache: cache.Options{
 			DefaultTransform: gather.Slim,
-			ByObject:         cached(o, virtPods),
+			ByObject:         cached(o),
 		},
 		HealthProbeBindAddress:        o.ProbeAddress,
 		LeaderElection:                o.LeaderElection,
@@ -124,11 +145,8 @@ func newManager(config *rest.Config, o Options, lease *watchedLease) (manager.Ma
 }
 
 // cached says what is kept of the kinds that are many or secret.
-func cached(o Options, virtPods labels.Selector) map[client.Object]cache.ByObject {
-	kinds := map[client.Object]cache.ByObject{
-		// Other pods' owners matter to nobody here, and they are many.
-		&corev1.Pod{}: {Label: virtPods},
-	}
+func cached(o Options) map[client.Object]cache.ByObject {
+	kinds := map[client.Object]cache.ByObject{}
 	if o.ArraysFile != "" {
 		return kinds // nothing is deployed
 	}

@@ -141,7 +141,7 @@ func TestVolume(t *testing.T) {
 	for name, objects := range map[string][]client.Object{"bound": storage("disk"), "gone": nil} {
 		t.Run(name, func(t *testing.T) {
 			objects = append(objects, failing, leaving, inline, attachment("data", c, true, 0))
-			got, err := newCluster(t, objects...).gatherer().volume(t.Context(), "shop", claim, noon)
+			got, err := newCluster(t, objects...).gatherer().sharedVolume(t.Context(), "shop", claim, noon)
 			if err != nil {
 				t.Fatal(err)
 			}

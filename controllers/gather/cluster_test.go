@@ -21,6 +21,7 @@ import (
 	kubevirtv1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/unexplained"
 	"git.srvlab.io/whiskey/rds-csi-operator/rds"
 )
 
@@ -52,7 +53,7 @@ var errDown = errors.New("the cache is not there")
 func newCluster(t *testing.T, objects ...client.Object) *cluster {
 	t.Helper()
 	cl := &cluster{objects: objects, indexes: map[string]client.IndexerFunc{}, fails: map[reflect.Type]error{}}
-	if err := AddIndexes(t.Context(), cl); err != nil {
+	if err := errors.Join(AddIndexes(t.Context(), cl), AddMigrationIndexes(t.Context(), cl)); err != nil {
 		t.Fatal(err)
 	}
 	return cl
@@ -123,8 +124,8 @@ func (cl *cluster) matches(o client.Object, requirements fields.Requirements) bo
 // ledgers answers for every handle with a ledger that carries it.
 type ledgers struct{}
 
-func (ledgers) Ledger(handle string, _ time.Time) rds.Ledger {
-	return rds.Ledger{Known: true, Foreign: handle}
+func (ledgers) Told(handle string, now time.Time) unexplained.Told {
+	return unexplained.Told{ObservedAt: now, Ledger: rds.Ledger{Known: true, Foreign: handle}}
 }
 
 func controlledBy(kind, name, uid string) []metav1.OwnerReference {

@@ -16,18 +16,21 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
-	"git.srvlab.io/whiskey/rds-csi-operator/rds"
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/unexplained"
 )
 
-// timeoutAttribute is the StorageClass parameter that the plugin hands on to the
-// volume's attributes: whole seconds, 30 to 3600.
-const timeoutAttribute = "migrationTimeoutSeconds"
+// The StorageClass parameters that the plugin hands on to the volume's attributes.
+const (
+	timeoutAttribute = "migrationTimeoutSeconds" // whole seconds, 30 to 3600
+	sharingAttribute = "dualAttach"
+	sharingAny       = "Any" // every other value is a live migration's
+)
 
 // Views is where the last views of the arrays are kept.
 type Views interface {
-	// Ledger is what the array was told about the volume of a handle. It is
+	// Told is what the array was told about the volume of a handle. The ledger is
 	// unknown when the array's view is missing or stale.
-	Ledger(handle string, now time.Time) rds.Ledger
+	Told(handle string, now time.Time) unexplained.Told
 }
 
 // Gatherer reads the cluster's cache and the arrays' last views.
@@ -120,7 +123,7 @@ func (g *Gatherer) Snapshot(ctx context.Context, in *Instance, known *Known, now
 		return s, err
 	}
 	for _, claim := range known.Claims {
-		volume, err := g.volume(ctx, in.Key.Namespace, claim, now)
+		volume, err := g.sharedVolume(ctx, in.Key.Namespace, claim, now)
 		if err != nil {
 			return s, err
 		}
@@ -191,9 +194,9 @@ func storageClassTimeout(attributes map[string]string) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// volume reads a claim's attachments and ledger as they are now.
-func (g *Gatherer) volume(ctx context.Context, namespace string, claim Claim, now time.Time) (dualattach.Volume, error) {
-	v := dualattach.Volume{Claim: claim.Name, PV: claim.PV, Timeout: claim.Timeout, Ledger: g.Views.Ledger(claim.Handle, now)}
+// sharedVolume reads a claim's attachments and ledger as they are now.
+func (g *Gatherer) sharedVolume(ctx context.Context, namespace string, claim Claim, now time.Time) (dualattach.Volume, error) {
+	v := dualattach.Volume{Claim: claim.Name, PV: claim.PV, Timeout: claim.Timeout, Ledger: g.Views.Told(claim.Handle, now).Ledger}
 	var pv corev1.PersistentVolume
 	switch err := g.Client.Get(ctx, types.NamespacedName{Name: claim.PV}, &pv); {
 	case apierrors.IsNotFound(err):
@@ -242,7 +245,7 @@ func NodeReady(node *corev1.Node) bool {
 }
 
 func ignoreNotFound(err error, format string, args ...any) error {
-	if apierrors.IsNotFound(err) {
+	if err == nil || apierrors.IsNotFound(err) {
 		return nil
 	}
 	return fmt.Errorf(format+": %w", append(args, err)...)

@@ -1,6 +1,7 @@
 package gather
 
 import (
+	"context"
 	"errors"
 	"reflect"
 	"testing"
@@ -271,16 +272,19 @@ type view struct {
 	stale   bool
 }
 
-func (v view) Last() rds.View       { return rds.View{Volumes: v.volumes} }
+func (v view) Last() rds.View       { return rds.View{ObservedAt: noon, Volumes: v.volumes} }
 func (v view) Stale(time.Time) bool { return v.stale }
 
-// TestArraysLedger: stale, missing or foreign is unknown, and unknown says why.
-func TestArraysLedger(t *testing.T) {
-	volumes := map[string]rds.Volume{"pvc-1": {Ledger: rds.Ledger{Known: true, Generation: 7}}}
+// TestArraysTold: stale, missing or foreign is unknown, and unknown says why; only a
+// view that is fresh has a time.
+func TestArraysTold(t *testing.T) {
+	volumes := map[string]rds.Volume{"pvc-1": {Exported: true, Ledger: rds.Ledger{Known: true, Generation: 7}}}
 	arrays := Arrays{"": view{volumes, false}, "old": view{volumes, true}}
-	for handle, known := range map[string]bool{"pvc-1": true, "pvc-2": false, "pvc-1.old": false, "pvc-1.nowhere": false, "not a handle!": false} {
-		got := arrays.Ledger(handle, noon)
-		if got.Known != known || (!known && got.Problem == "") {
+	for handle, want := range map[string]struct{ known, fresh bool }{
+		"pvc-1": {true, true}, "pvc-2": {false, true}, "pvc-1.old": {}, "pvc-1.nowhere": {}, "not a handle!": {},
+	} {
+		got := arrays.Told(handle, noon)
+		if got.Ledger.Known != want.known || got.Fresh() != want.fresh || got.Exported != want.known || (!want.known && got.Ledger.Problem == "") {
 			t.Errorf("%s: %+v", handle, got)
 		}
 	}
@@ -288,7 +292,9 @@ func TestArraysLedger(t *testing.T) {
 
 // TestIndexErrors: an index that cannot be made stops the start.
 func TestIndexErrors(t *testing.T) {
-	if err := AddIndexes(t.Context(), noIndexes{}); !errors.Is(err, errDown) {
-		t.Errorf("err = %v", err)
+	for _, add := range []func(context.Context, client.FieldIndexer) error{AddIndexes, AddMigrationIndexes} {
+		if err := add(t.Context(), noIndexes{}); !errors.Is(err, errDown) {
+			t.Errorf("err = %v", err)
+		}
 	}
 }

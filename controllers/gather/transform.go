@@ -15,6 +15,8 @@ func Slim(o any) (any, error) {
 	switch o := o.(type) {
 	case *kubevirtv1.VirtualMachineInstance:
 		slimInstance(o)
+	case *corev1.Pod:
+		slimPod(o)
 	case *corev1.Node:
 		// Each volume attached to the node is listed twice, each image once.
 		o.Status.VolumesAttached, o.Status.VolumesInUse, o.Status.Images = nil, nil, nil
@@ -29,4 +31,21 @@ func slimInstance(vmi *kubevirtv1.VirtualMachineInstance) {
 	vmi.Spec.Affinity, vmi.Spec.Tolerations, vmi.Spec.TopologySpreadConstraints, vmi.Spec.Networks = nil, nil, nil, nil
 	vmi.Status.Interfaces, vmi.Status.PhaseTransitionTimestamps = nil, nil
 	vmi.Status.GuestOSInfo = kubevirtv1.VirtualMachineInstanceGuestOSInfo{}
+}
+
+// slimPod leaves of a pod what is read of it. All of a cluster's pods are watched,
+// because any of them may use a volume of ours.
+func slimPod(pod *corev1.Pod) {
+	var volumes []corev1.Volume
+	for _, v := range pod.Spec.Volumes {
+		if v.PersistentVolumeClaim != nil || v.Ephemeral != nil {
+			volumes = append(volumes, v)
+		}
+	}
+	pod.Spec = corev1.PodSpec{NodeName: pod.Spec.NodeName, Volumes: volumes}
+	pod.Status = corev1.PodStatus{Phase: pod.Status.Phase}
+	pod.Annotations = nil
+	if instanceOf(pod) == "" {
+		pod.Labels = nil
+	}
 }

@@ -3,6 +3,7 @@ package gather
 import (
 	"time"
 
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/unexplained"
 	"git.srvlab.io/whiskey/rds-csi-operator/rds"
 )
 
@@ -15,24 +16,31 @@ type Source interface {
 // Arrays are the last views by the array's name; the default array's is "".
 type Arrays map[string]Source
 
-// Ledger is what the array was told about the volume of a handle. It is unknown
-// where the view is missing or stale, or the volume is not in it: none of these
-// ever means "nobody".
-func (a Arrays) Ledger(handle string, now time.Time) rds.Ledger {
+// Told is what the array was told about the volume of a handle. The ledger is
+// unknown where the view is missing or stale, or the volume is not in it: none of
+// these ever means "nobody".
+func (a Arrays) Told(handle string, now time.Time) unexplained.Told {
 	h, err := rds.ParseHandle(handle)
 	if err != nil {
-		return rds.Ledger{Problem: err.Error()}
+		return unknown(err.Error())
 	}
 	source, ok := a[h.Array]
 	switch {
 	case !ok:
-		return rds.Ledger{Problem: "no array " + h.Array + " is configured"}
+		return unknown("no array " + h.Array + " is configured")
 	case source.Stale(now):
-		return rds.Ledger{Problem: "the array has not been observed lately"}
+		return unknown("the array has not been observed lately")
 	}
-	volume, ok := source.Last().Volumes[h.Slot]
+	view := source.Last()
+	volume, ok := view.Volumes[h.Slot]
 	if !ok {
-		return rds.Ledger{Problem: "the array's last view does not show the volume"}
+		told := unknown("the array's last view does not show the volume")
+		told.ObservedAt = view.ObservedAt
+		return told
 	}
-	return volume.Ledger
+	return unexplained.Told{ObservedAt: view.ObservedAt, Ledger: volume.Ledger, Exported: volume.Exported}
+}
+
+func unknown(problem string) unexplained.Told {
+	return unexplained.Told{Ledger: rds.Ledger{Problem: problem}}
 }

@@ -26,7 +26,7 @@ import (
 const staleRetry = 50 * time.Millisecond
 
 // Writer is what the reconciler writes with: events and VMIM status. What the VMI
-// says is an InstanceWriter's.
+// says is a Speaker's.
 type Writer interface {
 	client.Writer
 	client.StatusClient
@@ -34,28 +34,32 @@ type Writer interface {
 
 // Reconciler follows the migrations of one VMI at a time.
 type Reconciler struct {
-	gather    *gather.Gatherer
-	writer    Writer
-	instances InstanceWriter
-	limits    func() dualattach.Limits
-	clock     clock.PassiveClock
-	since     func() time.Time
-	lastRun   func() time.Time
-	table     *table
-	metrics   *metrics
+	gather  *gather.Gatherer
+	writer  Writer
+	speaker Speaker
+	limits  func() dualattach.Limits
+	clock   clock.PassiveClock
+	since   func() time.Time
+	lastRun func() time.Time
+	table   *table
+	metrics *metrics
 }
 
 // New makes a reconciler. limits are asked for at each decision, as they can change.
 // since tells when this process began to lead: what was over by then and bears no mark
 // of ours is history. lastRun tells until when another one did, zero where none ever
 // did: what ended between the two is not.
-func New(g *gather.Gatherer, w Writer, instances InstanceWriter, limits func() dualattach.Limits, c clock.PassiveClock, since, lastRun func() time.Time) *Reconciler {
+func New(g *gather.Gatherer, w Writer, s Speaker, limits func() dualattach.Limits, c clock.PassiveClock, since, lastRun func() time.Time) *Reconciler {
 	t := newTable()
-	return &Reconciler{gather: g, writer: w, instances: instances, limits: limits, clock: c, since: since, lastRun: lastRun, table: t, metrics: newMetrics(t)}
+	return &Reconciler{gather: g, writer: w, speaker: s, limits: limits, clock: c, since: since, lastRun: lastRun, table: t, metrics: newMetrics(t)}
 }
 
 // Collector gives the domain's metrics.
 func (r *Reconciler) Collector() prometheus.Collector { return r.metrics }
+
+// Migrating lists the nodes of the migrations under way that share a volume: what is
+// to be said of its attachments there is said here. Safe for concurrent use.
+func (r *Reconciler) Migrating(volume string) []string { return r.table.nodesSharing(volume) }
 
 // Reconcile gathers and decides for every migration of a VMI that is not reported
 // yet, lets the VMI say what they mean for it, then acts, and comes back when time

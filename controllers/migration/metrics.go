@@ -6,7 +6,6 @@ import (
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/report"
-	"git.srvlab.io/whiskey/rds-csi-operator/controllers/vmicondition"
 )
 
 // metrics are the domain's series. Counters and histograms are counted when
@@ -16,7 +15,6 @@ type metrics struct {
 	table         *table
 	migrations    *prometheus.CounterVec
 	timeouts      *prometheus.CounterVec
-	writes        *prometheus.CounterVec
 	duration      prometheus.Histogram
 	stageDuration *prometheus.HistogramVec
 
@@ -33,8 +31,6 @@ func newMetrics(t *table) *metrics {
 			Help: "Live migrations of VMs with shared RDS volumes, by result: one per migration, at its first deadline passed or at its end."}, []string{"result"}),
 		timeouts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: report.MetricTimeouts,
 			Help: "Deadlines passed, by the stage that lasted too long."}, []string{"stage"}),
-		writes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: report.MetricInstanceWrites,
-			Help: "Writes of our condition on VMIs, by what became of them: forbidden and reverted ones are nowhere to be seen on the VMI."}, []string{"result"}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{Name: report.MetricDuration, Buckets: durationBuckets,
 			Help: "Time from the target pod's creation until one node holds the volumes again, in seconds."}),
 		stageDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: report.MetricStageDuration, Buckets: durationBuckets,
@@ -47,9 +43,6 @@ func newMetrics(t *table) *metrics {
 	}
 	for _, result := range dualattach.Results() {
 		m.migrations.WithLabelValues(string(result))
-	}
-	for _, result := range vmicondition.Results() {
-		m.writes.WithLabelValues(string(result))
 	}
 	for _, stage := range dualattach.UnderWay() {
 		m.timeouts.WithLabelValues(stage.String())
@@ -96,7 +89,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 }
 
 func (m *metrics) counted() []prometheus.Collector {
-	return []prometheus.Collector{m.migrations, m.timeouts, m.writes, m.duration, m.stageDuration}
+	return []prometheus.Collector{m.migrations, m.timeouts, m.duration, m.stageDuration}
 }
 
 // underWay reports whether the migration counts as active.

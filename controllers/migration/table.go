@@ -34,12 +34,11 @@ type entry struct {
 type table struct {
 	mu      sync.Mutex
 	entries map[types.NamespacedName]map[types.UID]*entry
-	said    map[types.NamespacedName]said // what VMIs were made to say
 	met     map[types.NamespacedName]bool // VMIs that this process has looked at
 }
 
 func newTable() *table {
-	return &table{entries: map[types.NamespacedName]map[types.UID]*entry{}, said: map[types.NamespacedName]said{}, met: map[types.NamespacedName]bool{}}
+	return &table{entries: map[types.NamespacedName]map[types.UID]*entry{}, met: map[types.NamespacedName]bool{}}
 }
 
 // track updates the table from the VMI's migrations as they are now and returns
@@ -150,6 +149,17 @@ func (t *table) keys(keep func(*entry) bool) []types.NamespacedName {
 		}
 	}
 	return keys
+}
+
+// nodesSharing lists the nodes of the watched migrations that share a volume.
+func (t *table) nodesSharing(pv string) []string {
+	var nodes []string
+	t.each(func(_ types.NamespacedName, e *entry) {
+		if e.uses(pv) {
+			nodes = append(nodes, e.known.Source.Node, e.known.Target.Node)
+		}
+	})
+	return nodes
 }
 
 // each calls f for every watched migration, under the lock.

@@ -3,7 +3,6 @@ package migration
 import (
 	"context"
 	"reflect"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -22,16 +21,12 @@ import (
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/gather"
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/retry"
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/vmicondition"
 )
 
 // workers is how many VMIs are looked at at once.
 const workers = 8
-
-// The pauses between attempts double from the first to the last.
-const (
-	firstRetry = 10 * time.Millisecond
-	lastRetry  = 15 * time.Second
-)
 
 // SetupWithManager starts the controller with the manager. observed tells of new
 // views of the arrays, granted that conditions can be written on VMIs now.
@@ -45,14 +40,8 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, observed, granted <-c
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.instancesOnNode), builder.WithPredicates(predicate.Funcs{UpdateFunc: readinessChanged})).
 		WatchesRawSource(source.Channel(observed, handler.EnqueueRequestsFromMapFunc(r.instancesUnderWay))).
 		WatchesRawSource(source.Channel(granted, handler.EnqueueRequestsFromMapFunc(r.instancesForbidden))).
-		WithOptions(controller.Options{MaxConcurrentReconciles: workers, RateLimiter: retries()}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: workers, RateLimiter: retry.Pace()}).
 		Complete(r)
-}
-
-// retries paces the attempts of what fails: soon at first, and however long the API
-// server or KubeVirt's webhooks are away, soon after they are back.
-func retries() workqueue.TypedRateLimiter[reconcile.Request] {
-	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry)
 }
 
 // migrationHandler enqueues the VMI of a VMIM. The last event of a deleted VMIM
@@ -115,7 +104,7 @@ func (r *Reconciler) instancesUnderWay(context.Context, client.Object) []reconci
 }
 
 func (r *Reconciler) instancesForbidden(context.Context, client.Object) []reconcile.Request {
-	return requests(r.table.forbidden())
+	return requests(r.speaker.Forbidden(vmicondition.StorageMigrationTimedOut))
 }
 
 func requests(keys []types.NamespacedName) []reconcile.Request {

@@ -2,14 +2,12 @@ package migration
 
 import (
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	kubevirtv1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
 )
@@ -70,19 +68,5 @@ func TestPredicates(t *testing.T) {
 				t.Errorf("worth a look: %t, want %t", got, tc.want)
 			}
 		})
-	}
-}
-
-// TestRetries: an outage of an hour delays nothing by more than seconds once it is over.
-func TestRetries(t *testing.T) {
-	pauses := retries()
-	var total, last time.Duration
-	attempts := 0
-	for ; total < time.Hour; attempts++ {
-		last = pauses.When(reconcile.Request{})
-		total += last
-	}
-	if last != lastRetry || attempts > 300 {
-		t.Errorf("%d attempts in an hour, the last pause %s", attempts, last)
 	}
 }

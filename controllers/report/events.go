@@ -23,13 +23,13 @@ const (
 	maxEventMessage = 1024
 )
 
-// Event makes an event about an object. Its name follows from the migration, the
-// reason, the object and the step, so that making it again changes nothing: made
-// is false when it existed.
-func Event(ctx context.Context, c client.Writer, e dualattach.Event, about corev1.ObjectReference, migration types.UID, now time.Time) (made bool, err error) {
+// Event makes an event about an object. Its name follows from its subject (a
+// migration or a volume), the reason, the object and the step, so that making it
+// again changes nothing: made is false when it existed.
+func Event(ctx context.Context, c client.Writer, e dualattach.Event, about corev1.ObjectReference, subject types.UID, now time.Time) (made bool, err error) {
 	at := metav1.Time{Time: now}
 	event := &corev1.Event{
-		ObjectMeta:          metav1.ObjectMeta{Namespace: about.Namespace, Name: eventName(e, about, migration)},
+		ObjectMeta:          metav1.ObjectMeta{Namespace: about.Namespace, Name: eventName(e, about, subject)},
 		InvolvedObject:      about,
 		Type:                e.Type,
 		Reason:              e.Reason,
@@ -50,8 +50,22 @@ func Event(ctx context.Context, c client.Writer, e dualattach.Event, about corev
 	return true, nil
 }
 
-func eventName(e dualattach.Event, about corev1.ObjectReference, migration types.UID) string {
-	sum := sha256.Sum256([]byte(strings.Join([]string{string(migration), e.Reason, e.Step, about.Kind, about.Name}, "\x00")))
+// EventMade reads whether Event made this one before, and when. Events are kept for
+// an hour by default.
+func EventMade(ctx context.Context, c client.Reader, e dualattach.Event, about corev1.ObjectReference, subject types.UID) (at time.Time, made bool, err error) {
+	var event corev1.Event
+	err = c.Get(ctx, types.NamespacedName{Namespace: about.Namespace, Name: eventName(e, about, subject)}, &event)
+	switch {
+	case apierrors.IsNotFound(err):
+		return time.Time{}, false, nil
+	case err != nil:
+		return time.Time{}, false, fmt.Errorf("read event %s on %s %s/%s: %w", e.Reason, about.Kind, about.Namespace, about.Name, err)
+	}
+	return event.FirstTimestamp.Time, true, nil
+}
+
+func eventName(e dualattach.Event, about corev1.ObjectReference, subject types.UID) string {
+	sum := sha256.Sum256([]byte(strings.Join([]string{string(subject), e.Reason, e.Step, about.Kind, about.Name}, "\x00")))
 	name := about.Name
 	if len(name) > 200 {
 		name = name[:200]

@@ -12,6 +12,8 @@ const (
 	MetricDeadline       = "rds_csi_migration_deadline_timestamp_seconds"
 	MetricInstanceWrites = "rds_csi_vmi_condition_writes_total"
 	MetricDualAttached   = "rds_csi_volume_dual_attached"
+	MetricUnexplained    = "rds_csi_volume_unexplained_dual_attached"
+	MetricDivergence     = "rds_csi_array_divergence"
 	MetricArrayUp        = "rds_csi_array_up"
 	MetricArrayObserved  = "rds_csi_array_observed_timestamp_seconds"
 	MetricPoolSize       = "rds_csi_array_pool_size_bytes"

@@ -2,8 +2,9 @@
 // where the operator may act as KubeVirt's controller for it (package vmicondition),
 // else as an annotation, with an event that says where to look. It finds KubeVirt,
 // checks whether that right is granted, and tells an administrator the commands that
-// are missing.
+// are missing. Its Speaker is what the reconcilers share: each thing is said once, and
+// counted.
 //
 // It may import controllers/vmicondition, controllers/jsonpatch, controllers/report,
-// controllers/dualattach for the event's type, and controller-runtime.
+// controllers/dualattach for the event's type, controller-runtime and the Prometheus client.
 package vmireport
