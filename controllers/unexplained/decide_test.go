@@ -74,6 +74,12 @@ func TestHistories(t *testing.T) {
 			{320 * second, nothing, []string{EventLingering}, 0},
 			{second, func(w *world) { w.pod("x", a) }, []string{EventResolved}, 0},
 		}},
+		"lingering, said, anew": {"What was said stands, though this occurrence might take longer.", quiet().attach(a), []look{
+			{0, nothing, nil, 180 * second},
+			{180 * second, nothing, []string{EventLingering}, 0},
+			{second, func(w *world) { w.on(a, func(x *Attachment) { x.UID, x.Ready = "va-anew", false }) }, []string{EventLingering}, 0},
+			{second, nothing, nil, 0},
+		}},
 		"detaching for long": {"When the detachment began is on the attachment.",
 			quiet().attach(a).on(a, func(x *Attachment) { x.Deleting = noon.Add(-170 * second) }), []look{
 				{0, nothing, nil, 10 * second},
