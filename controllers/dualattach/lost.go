@@ -18,8 +18,9 @@ import (
 //   - whose release is what the VMI calls past its deadline, so that it hangs still.
 //
 // The stand-in has no name, as the VMI does not know it. migrations are the VMI's
-// VMIMs that there are.
-func Lost(vmi *kubevirtv1.VirtualMachineInstance, migrations []*kubevirtv1.VirtualMachineInstanceMigration, lastRun time.Time) *kubevirtv1.VirtualMachineInstanceMigration {
+// VMIMs that there are; began is when the target's pod was made, zero where it is gone:
+// the copy begins later.
+func Lost(vmi *kubevirtv1.VirtualMachineInstance, migrations []*kubevirtv1.VirtualMachineInstanceMigration, began, lastRun time.Time) *kubevirtv1.VirtualMachineInstanceMigration {
 	if vmi == nil || vmi.IsFinal() {
 		return nil
 	}
@@ -30,14 +31,17 @@ func Lost(vmi *kubevirtv1.VirtualMachineInstance, migrations []*kubevirtv1.Virtu
 	if slices.ContainsFunc(migrations, func(m *kubevirtv1.VirtualMachineInstanceMigration) bool { return m.UID == state.MigrationUID }) {
 		return nil
 	}
+	if began.IsZero() {
+		began = state.StartTimestamp.Time
+	}
 	late := timedOutStage(vmi)
 	hangs := late == ReleasingSource || late == ReleasingTarget
-	unseen := state.StartTimestamp.Time.Before(lastRun) && !state.EndTimestamp.Time.Before(lastRun)
+	unseen := began.Before(lastRun) && !state.EndTimestamp.Time.Before(lastRun)
 	if !hangs && !unseen {
 		return nil
 	}
 	m := &kubevirtv1.VirtualMachineInstanceMigration{
-		ObjectMeta: metav1.ObjectMeta{Namespace: vmi.Namespace, UID: state.MigrationUID, CreationTimestamp: *state.StartTimestamp},
+		ObjectMeta: metav1.ObjectMeta{Namespace: vmi.Namespace, UID: state.MigrationUID, CreationTimestamp: metav1.Time{Time: began}},
 		Spec:       kubevirtv1.VirtualMachineInstanceMigrationSpec{VMIName: vmi.Name},
 		Status:     kubevirtv1.VirtualMachineInstanceMigrationStatus{Phase: kubevirtv1.MigrationSucceeded, MigrationState: state.DeepCopy()},
 	}

@@ -47,32 +47,35 @@ func TestLost(t *testing.T) {
 		lastRun    time.Time
 		want       kubevirtv1.VirtualMachineInstanceMigrationPhase // empty: none
 		late       Stage                                           // that was told already
+		began      time.Time
 	}{
-		"ended unseen":             {"The last operator saw it begin.", ended(), nil, at(20), succeeded, 0},
-		"failed unseen":            {"The same for a failure.", ended(state(func(s *kubevirtv1.VirtualMachineInstanceMigrationState) { s.Failed = true })), nil, at(20), failed, 0},
-		"its VMIM is there":        {"That one tells more.", ended(), []*kubevirtv1.VirtualMachineInstanceMigration{migration().Migration}, at(20), "", 0},
-		"ended while one ran":      {"It was reported then.", ended(), nil, at(41), "", 0},
-		"ended in the last moment": {"The second in which the operator stopped was not watched to its end.", ended(), nil, at(40), succeeded, 0},
-		"began unseen as well":     {"It is lost, as the README says.", ended(), nil, at(5), "", 0},
-		"none ever ran":            {"A first install reports no history.", ended(), nil, time.Time{}, "", 0},
-		"under way":                {"It is not over.", ended(state(func(s *kubevirtv1.VirtualMachineInstanceMigrationState) { s.Completed = false })), nil, at(20), "", 0},
-		"without an end":           {"Nothing tells when.", ended(state(func(s *kubevirtv1.VirtualMachineInstanceMigrationState) { s.EndTimestamp = nil })), nil, at(20), "", 0},
+		"ended unseen":             {"The last operator saw it begin.", ended(), nil, at(20), succeeded, 0, time.Time{}},
+		"failed unseen":            {"The same for a failure.", ended(state(func(s *kubevirtv1.VirtualMachineInstanceMigrationState) { s.Failed = true })), nil, at(20), failed, 0, time.Time{}},
+		"its VMIM is there":        {"That one tells more.", ended(), []*kubevirtv1.VirtualMachineInstanceMigration{migration().Migration}, at(20), "", 0, time.Time{}},
+		"ended while one ran":      {"It was reported then.", ended(), nil, at(41), "", 0, time.Time{}},
+		"ended in the last moment": {"The second in which the operator stopped was not watched to its end.", ended(), nil, at(40), succeeded, 0, time.Time{}},
+		"began unseen as well":     {"It is lost, as the README says.", ended(), nil, at(5), "", 0, time.Time{}},
+		"the copy began unseen":    {"Its target was seen to be made.", ended(), nil, at(5), succeeded, 0, at(0)},
+		"all of it unseen":         {"The target's pod was made too late.", ended(), nil, at(5), "", 0, at(6)},
+		"none ever ran":            {"A first install reports no history.", ended(), nil, time.Time{}, "", 0, time.Time{}},
+		"under way":                {"It is not over.", ended(state(func(s *kubevirtv1.VirtualMachineInstanceMigrationState) { s.Completed = false })), nil, at(20), "", 0, time.Time{}},
+		"without an end":           {"Nothing tells when.", ended(state(func(s *kubevirtv1.VirtualMachineInstanceMigrationState) { s.EndTimestamp = nil })), nil, at(20), "", 0, time.Time{}},
 		"across clusters": {"It shares nothing.", ended(state(func(s *kubevirtv1.VirtualMachineInstanceMigrationState) {
 			s.SourceState = &kubevirtv1.VirtualMachineInstanceMigrationSourceState{VirtualMachineInstanceCommonMigrationState: kubevirtv1.VirtualMachineInstanceCommonMigrationState{SyncAddress: ptr.To("x")}}
-		})), nil, at(20), "", 0},
-		"VMI gone":                   {"Nothing says so any more.", nil, nil, at(20), "", 0},
-		"VMI final":                  {"Nobody acts on it any more.", ended(func(vmi *kubevirtv1.VirtualMachineInstance) { vmi.Status.Phase = kubevirtv1.Failed }), nil, at(20), "", 0},
-		"its release hangs":          {"However long ago it ended.", ended(sayingLate(ReleasingSource)), nil, at(4000), succeeded, ReleasingSource},
-		"its release hangs, noted":   {"The annotation says it where the condition is not granted.", ended(notingLate("True ReleasingTarget (2026-08-01T12:00:00Z): x")), nil, at(4000), succeeded, ReleasingTarget},
-		"hung before the hand-off":   {"The VMI's word is of another one, or of a stage that is over.", ended(sayingLate(AttachingTarget)), nil, at(4000), "", 0},
-		"hung, then ended unseen":    {"Its timeout was counted.", ended(sayingLate(DualAttached)), nil, at(20), succeeded, DualAttached},
-		"the note corrects the rest": {"A condition that could not be set False.", ended(sayingLate(ReleasingSource), notingLate("False Resolved (2026-08-01T12:00:00Z): x")), nil, at(4000), "", 0},
-		"a note of nobody's":         {"It is no stage.", ended(notingLate("True")), nil, at(4000), "", 0},
-		"no migration":               {"Nothing to say.", migration().Instance, nil, at(20), "", 0},
+		})), nil, at(20), "", 0, time.Time{}},
+		"VMI gone":                   {"Nothing says so any more.", nil, nil, at(20), "", 0, time.Time{}},
+		"VMI final":                  {"Nobody acts on it any more.", ended(func(vmi *kubevirtv1.VirtualMachineInstance) { vmi.Status.Phase = kubevirtv1.Failed }), nil, at(20), "", 0, time.Time{}},
+		"its release hangs":          {"However long ago it ended.", ended(sayingLate(ReleasingSource)), nil, at(4000), succeeded, ReleasingSource, time.Time{}},
+		"its release hangs, noted":   {"The annotation says it where the condition is not granted.", ended(notingLate("True ReleasingTarget (2026-08-01T12:00:00Z): x")), nil, at(4000), succeeded, ReleasingTarget, time.Time{}},
+		"hung before the hand-off":   {"The VMI's word is of another one, or of a stage that is over.", ended(sayingLate(AttachingTarget)), nil, at(4000), "", 0, time.Time{}},
+		"hung, then ended unseen":    {"Its timeout was counted.", ended(sayingLate(DualAttached)), nil, at(20), succeeded, DualAttached, time.Time{}},
+		"the note corrects the rest": {"A condition that could not be set False.", ended(sayingLate(ReleasingSource), notingLate("False Resolved (2026-08-01T12:00:00Z): x")), nil, at(4000), "", 0, time.Time{}},
+		"a note of nobody's":         {"It is no stage.", ended(notingLate("True")), nil, at(4000), "", 0, time.Time{}},
+		"no migration":               {"Nothing to say.", migration().Instance, nil, at(20), "", 0, time.Time{}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			got := Lost(tc.vmi, tc.migrations, tc.lastRun)
+			got := Lost(tc.vmi, tc.migrations, tc.began, tc.lastRun)
 			if (got == nil) != (tc.want == "") {
 				t.Fatalf("%s: %+v", tc.reason, got)
 			}
@@ -95,7 +98,7 @@ func TestDecideLost(t *testing.T) {
 	decide := func(vmi *kubevirtv1.VirtualMachineInstance, lastRun time.Time, now int, on ...string) (Assessment, *kubevirtv1.VirtualMachineInstanceMigration) {
 		s := migration().now(now).on(on...).Snapshot
 		s.Instance, s.Since, s.Lost, s.VanishedAt = vmi, at(now-1), true, at(now)
-		s.Migration = Lost(vmi, nil, lastRun)
+		s.Migration = Lost(vmi, nil, time.Time{}, lastRun)
 		return Decide(s), s.Migration
 	}
 	reasons := func(a Assessment) []string {

@@ -94,15 +94,19 @@ func (in *Instance) targetNode(m *kubevirtv1.VirtualMachineInstanceMigration) st
 // Lost is a migration whose ending nobody saw and whose VMIM is gone, nil where there
 // is none; lastRun is when an operator ran last. Its name is on the target's pod.
 func (in *Instance) Lost(lastRun time.Time) *kubevirtv1.VirtualMachineInstanceMigration {
-	m := dualattach.Lost(in.VMI, in.Migrations, lastRun)
-	if m == nil {
+	if in.VMI == nil || in.VMI.Status.MigrationState == nil {
 		return nil
 	}
-	m.Name = "(deleted)"
+	var began time.Time
+	name := "(deleted)"
 	for i := range in.pods {
-		if in.pods[i].Labels[kubevirtv1.MigrationJobLabel] == string(m.UID) {
-			m.Name = cmp.Or(in.pods[i].Annotations[kubevirtv1.MigrationJobNameAnnotation], m.Name)
+		if pod := &in.pods[i]; pod.Labels[kubevirtv1.MigrationJobLabel] == string(in.VMI.Status.MigrationState.MigrationUID) {
+			began, name = pod.CreationTimestamp.Time, cmp.Or(pod.Annotations[kubevirtv1.MigrationJobNameAnnotation], name)
 		}
+	}
+	m := dualattach.Lost(in.VMI, in.Migrations, began, lastRun)
+	if m != nil {
+		m.Name = name
 	}
 	return m
 }
