@@ -10,8 +10,10 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
@@ -41,6 +43,7 @@ var unplayed = map[string]string{
 	"rds-csi-operator-driver": "the stack deploys nothing by an RDSDriver",
 	"rds-csi-metrics-reader":  "it is for a Prometheus to be bound to",
 	"rds-csi-snapshotter":     "the lab has no csi-snapshotter",
+	"rds-csi-node":            "the lab's nodes run no plugin",
 }
 
 // TestRights: every right that config grants was used by the program it is for, and
@@ -60,6 +63,18 @@ func TestRights(t *testing.T) {
 	waitNote(ctx, t, s, vm, "True DualAttached (")
 	release(ctx, t, s, vm, vmim)
 	waitCondition(ctx, t, s, vmim, dualattach.ConditionMigrated, "True", "Completed")
+
+	// The last node lets go: whether another has it is listed before the export goes off.
+	claim := &corev1.PersistentVolumeClaim{}
+	if err := s.Client.Get(ctx, client.ObjectKeyFromObject(vm), claim); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Client.Delete(ctx, vm); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.WaitAttached(ctx, claim.Spec.VolumeName); err != nil {
+		t.Fatal(err)
+	}
 
 	// A volume that is out of order at first sight: a second PersistentVolume for one
 	// that was given to a node past the cluster.
