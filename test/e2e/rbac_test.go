@@ -40,10 +40,13 @@ var programs = map[string]program{
 // unplayed are the roles of programs and duties that this stack does not run, and why
 // their rights are not looked into here.
 var unplayed = map[string]string{
-	"rds-csi-operator-driver": "the stack deploys nothing by an RDSDriver",
-	"rds-csi-metrics-reader":  "it is for a Prometheus to be bound to",
-	"rds-csi-snapshotter":     "the lab has no csi-snapshotter",
-	"rds-csi-node":            "the lab's nodes run no plugin",
+	"rds-csi-operator-driver":      "the stack deploys nothing by an RDSDriver",
+	"rds-csi-metrics-reader":       "it is for a Prometheus to be bound to",
+	"rds-csi-snapshotter":          "the lab has no csi-snapshotter",
+	"rds-csi-node":                 "the lab's nodes run no plugin",
+	"rds-csi-provisioner":          "as csi-provisioner's own project grants them; only denials are looked for",
+	"rds-csi-provisioner-capacity": "the same",
+	"rds-csi-resizer":              "as csi-resizer's own project grants them; only denials are looked for",
 }
 
 // TestRights: every right that config grants was used by the program it is for, and
