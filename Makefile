@@ -14,7 +14,7 @@ MODULES := . $(TOOLS)/etcd $(TOOLS)/generate $(TOOLS)/kubernetes $(TOOLS)/kubevi
 
 # The packages of ordinary tests; the lab's own and the end-to-end tests start
 # whole control planes and are bounded in how many run at once.
-UNIT = $$(go list ./... | grep -vE '/test/(lab|e2e|dataplane)(/|$$)')
+UNIT = $$(go list ./... | grep -vE '/test/(lab|e2e|dataplane|alerts)(/|$$)')
 LAB  = ./test/lab/... ./test/e2e/...
 
 .PHONY: help
@@ -56,6 +56,11 @@ soak: lab-binaries ## Live through migrations, faults and kills for SOAK (10m), 
 test-dataplane: ## Run the tests over real NVMe/TCP in three QEMU guests (installs Debian packages)
 	test/dataplane/prerequisites.sh
 	CI=true go test -race ./test/dataplane -v -count=1 -timeout 20m
+
+.PHONY: test-alerts
+test-alerts: lab-binaries ## Run the alerts by promtool, and by Prometheus and Alertmanager (unpacks Debian packages)
+	test/alerts/prerequisites.sh
+	go test ./test/alerts -v -count=1 -timeout 10m
 
 .PHONY: lab-binaries
 lab-binaries: ## Build etcd, Kubernetes, the CSI sidecars and KubeVirt for the lab, where missing

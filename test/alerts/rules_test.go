@@ -1,0 +1,154 @@
+package alerts
+
+import (
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+)
+
+const (
+	manifests = "../../config/prometheus"
+	binaries  = "../../.cache/monitoring/usr/bin"
+)
+
+// rule is one alert of the PrometheusRule.
+type rule struct {
+	Alert       string            `json:"alert"`
+	Expr        string            `json:"expr"`
+	For         string            `json:"for,omitempty"`
+	Labels      map[string]string `json:"labels"`
+	Annotations map[string]string `json:"annotations"`
+}
+
+type ruleSpec struct {
+	Groups []struct {
+		Name  string `json:"name"`
+		Rules []rule `json:"rules"`
+	} `json:"groups"`
+}
+
+// readRules gives the rules, and writes them as Prometheus reads them into dir.
+func readRules(t *testing.T, dir string) []rule {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(manifests, "rules.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var manifest struct {
+		Spec ruleSpec `json:"spec"`
+	}
+	if err := yaml.Unmarshal(data, &manifest); err != nil {
+		t.Fatal(err)
+	}
+	plain, err := yaml.Marshal(manifest.Spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "rules.yaml"), plain, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var all []rule
+	for _, group := range manifest.Spec.Groups {
+		all = append(all, group.Rules...)
+	}
+	return all
+}
+
+// binary is one of Debian's that prerequisites.sh unpacked.
+func binary(t *testing.T, name string) string {
+	t.Helper()
+	file, err := filepath.Abs(filepath.Join(binaries, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Fatalf("%s is missing: run test/alerts/prerequisites.sh, as make test-alerts does (%v)", name, err)
+	}
+	return file
+}
+
+// TestRules runs promtool's tests, one for firing and one for not firing of each
+// alert: promtool knows of none that has no test, so that is checked here.
+func TestRules(t *testing.T) {
+	dir := t.TempDir()
+	rules := readRules(t, dir)
+	tests, err := os.ReadFile("testdata/rules.test.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "rules.test.yaml")
+	if err := os.WriteFile(file, tests, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"check", "rules", filepath.Join(dir, "rules.yaml")}, {"test", "rules", file}} {
+		if out, err := exec.CommandContext(t.Context(), binary(t, "promtool"), args...).CombinedOutput(); err != nil {
+			t.Errorf("promtool %s: %v\n%s", strings.Join(args[:2], " "), err, out)
+		}
+	}
+	fires, quiet := alertTests(t, tests)
+	for _, r := range rules {
+		if !fires[r.Alert] || !quiet[r.Alert] {
+			t.Errorf("alert %s: tested to fire: %v, to be quiet: %v", r.Alert, fires[r.Alert], quiet[r.Alert])
+		}
+	}
+}
+
+// alertTests are the alerts that promtool's file expects to fire and not to fire.
+func alertTests(t *testing.T, file []byte) (fires, quiet map[string]bool) {
+	t.Helper()
+	var content struct {
+		Tests []struct {
+			Alerts []struct {
+				Name     string `json:"alertname"`
+				Expected []any  `json:"exp_alerts"`
+			} `json:"alert_rule_test"`
+		} `json:"tests"`
+	}
+	if err := yaml.Unmarshal(file, &content); err != nil {
+		t.Fatal(err)
+	}
+	fires, quiet = map[string]bool{}, map[string]bool{}
+	for _, test := range content.Tests {
+		for _, a := range test.Alerts {
+			if len(a.Expected) > 0 {
+				fires[a.Name] = true
+			} else {
+				quiet[a.Name] = true
+			}
+		}
+	}
+	return fires, quiet
+}
+
+// TestConventions: KubeVirt's labels and annotations, and a runbook that exists.
+func TestConventions(t *testing.T) {
+	for _, r := range readRules(t, t.TempDir()) {
+		for _, label := range []string{"severity", "operator_health_impact", "kubernetes_operator_part_of", "kubernetes_operator_component"} {
+			if r.Labels[label] == "" {
+				t.Errorf("alert %s has no label %s", r.Alert, label)
+			}
+		}
+		if !slices.Contains([]string{"critical", "warning", "info"}, r.Labels["severity"]) {
+			t.Errorf("alert %s: severity %q", r.Alert, r.Labels["severity"])
+		}
+		if r.Annotations["summary"] == "" || r.Annotations["description"] == "" {
+			t.Errorf("alert %s lacks summary or description", r.Alert)
+		}
+		book := path.Base(r.Annotations["runbook_url"])
+		text, err := os.ReadFile(filepath.Join(manifests, "runbooks", book))
+		if err != nil || book != r.Alert+".md" {
+			t.Errorf("alert %s: runbook %q: %v", r.Alert, book, err)
+		}
+		for _, part := range []string{"**What it means.**", "**Look.**", "**Do.**", "kubectl "} {
+			if !strings.Contains(string(text), part) {
+				t.Errorf("runbook %s lacks %q", book, part)
+			}
+		}
+	}
+}
