@@ -127,10 +127,10 @@ func wantNoFailedAborts(ctx context.Context, t *testing.T, s *stack.Stack, ns st
 	}
 	aborts := 0
 	for _, e := range events.Items {
-		switch {
-		case e.Reason == "FailedAbortMigration":
+		switch e.Reason {
+		case "FailedAbortMigration":
 			t.Errorf("%s on %s: %s", e.Reason, e.InvolvedObject.Name, e.Message)
-		case e.Reason == "SuccessfulAbortMigration":
+		case "SuccessfulAbortMigration":
 			aborts++
 		}
 	}
