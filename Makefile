@@ -14,8 +14,8 @@ MODULES := . $(TOOLS)/etcd $(TOOLS)/generate $(TOOLS)/kubernetes $(TOOLS)/kubevi
 
 # The packages of ordinary tests; the lab's own and the end-to-end tests start
 # whole control planes and are bounded in how many run at once.
-UNIT = $$(go list ./... | grep -vE '/test/(lab|e2e|dataplane|alerts)(/|$$)')
-LAB  = ./test/lab/... ./test/e2e/...
+UNIT = $$(go list ./... | grep -vE '/test/(lab|e2e|dataplane|alerts|install)(/|$$)')
+LAB  = ./test/lab/... ./test/install ./test/e2e/...
 
 .PHONY: help
 help: ## Show this help

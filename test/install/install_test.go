@@ -1,0 +1,393 @@
+package install
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	gossh "golang.org/x/crypto/ssh"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/driver/v1alpha1"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/process"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/routeros"
+)
+
+const (
+	root       = "../.."
+	namespace  = "rds-csi"
+	driverName = "rds.csi.srvlab.io"
+)
+
+// site is a cluster with config/default, the operator, and an array beside it.
+type site struct {
+	*lab.Cluster
+	client   client.Client // knows the RDSDriver
+	array    *routeros.Server
+	key      []byte // of the array's user
+	operator *lab.Process
+}
+
+// TestInstall goes through the life of an installation.
+func TestInstall(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	defer cancel()
+	s := open(ctx, t)
+	t.Run("refusals", func(t *testing.T) { s.refusals(ctx, t) })
+
+	d := s.driver()
+	if err := s.client.Create(ctx, d); err != nil {
+		t.Fatal(err)
+	}
+	c := s.waitCondition(ctx, t, v1alpha1.ConditionDegraded, metav1.ConditionTrue)
+	for _, part := range []string{"Secret rds-csi/rds-main does not exist", "kubectl -n rds-csi create secret generic rds-main --from-file=ssh-privatekey="} {
+		if !strings.Contains(c.Message, part) {
+			t.Errorf("without the Secret, Degraded does not tell %q: %s", part, c.Message)
+		}
+	}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "rds-main"}, Data: map[string][]byte{"ssh-privatekey": s.key}}
+	if err := s.client.Create(ctx, secret); err != nil {
+		t.Fatal(err)
+	}
+	s.waitCondition(ctx, t, v1alpha1.ConditionDegraded, metav1.ConditionFalse)
+	t.Run("deployed", func(t *testing.T) { s.deployed(ctx, t) })
+	t.Run("drift", func(t *testing.T) { s.drift(ctx, t) })
+	t.Run("changes", func(t *testing.T) { s.changes(ctx, t) })
+	t.Run("array away", func(t *testing.T) { s.arrayAway(ctx, t) })
+	t.Run("deletion", func(t *testing.T) { s.deletion(ctx, t) })
+}
+
+func open(ctx context.Context, t *testing.T) *site {
+	t.Helper()
+	c, err := lab.Start(ctx, lab.Options{WithoutKubeVirt: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &site{Cluster: c}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, storagev1.AddToScheme, v1alpha1.AddToScheme} {
+		must(t, add(scheme))
+	}
+	must(t, c.CreateNamespace(ctx, "kubevirt")) // config/default binds the grant there
+	must(t, c.ApplyKustomize(ctx, filepath.Join(root, "config/default")))
+	admin, err := c.ConfigForUser("admin", "system:masters")
+	must(t, err)
+	s.client, err = client.New(admin, client.Options{Scheme: scheme})
+	must(t, err)
+	s.startArray(t)
+	s.startOperator(ctx, t)
+	return s
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *site) startArray(t *testing.T) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	must(t, err)
+	block, err := gossh.MarshalPrivateKey(private, "csi")
+	must(t, err)
+	s.key = pem.EncodeToMemory(block)
+	user, err := gossh.NewPublicKey(public)
+	must(t, err)
+	s.array, err = routeros.New(routeros.Options{HostKeyType: routeros.Ed25519, Users: []routeros.User{
+		{Name: "csi", Keys: []gossh.PublicKey{user}, Policies: []string{"ssh", "read", "write", "test"}},
+	}})
+	must(t, err)
+	must(t, s.array.AddPool(routeros.Pool{Name: "raid10", FS: "xfs", Size: 4 << 40}))
+	must(t, s.array.AddDirectory("raid10/k8s"))
+	must(t, s.array.Start("127.0.0.1:0"))
+	t.Cleanup(func() { _ = s.array.Close() })
+}
+
+// startOperator runs the operator's container as its Deployment says, but for the
+// addresses it listens at.
+func (s *site) startOperator(ctx context.Context, t *testing.T) {
+	t.Helper()
+	var deployment appsv1.Deployment
+	must(t, s.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "rds-csi-operator"}, &deployment))
+	pod := deployment.Spec.Template.Spec
+	binary := filepath.Join(t.TempDir(), "operator")
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, root+"/cmd/operator").CombinedOutput(); err != nil {
+		t.Fatalf("build the operator: %v\n%s", err, out)
+	}
+	kubeconfig, err := s.KubeconfigFor(ctx, namespace, pod.ServiceAccountName)
+	must(t, err)
+	metrics, err := s.FreePort()
+	must(t, err)
+	health, err := s.FreePort()
+	must(t, err)
+	args := append(pod.Containers[0].Args, "--kubeconfig="+kubeconfig, "--lease-namespace="+namespace, "--poll-interval=1s", "--log-format=console",
+		fmt.Sprintf("--metrics-bind-address=127.0.0.1:%d", metrics), fmt.Sprintf("--health-probe-bind-address=127.0.0.1:%d", health))
+	var env []string
+	for _, e := range pod.Containers[0].Env {
+		env = append(env, e.Name+"="+e.Value)
+	}
+	s.operator, err = s.RunProcess("operator", binary, args, env...)
+	must(t, err)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the end of the operator's log:\n%s", process.Tail(s.operator.LogFile(), 60))
+		}
+	})
+}
+
+func (s *site) driver() *v1alpha1.RDSDriver {
+	host, port, _ := net.SplitHostPort(s.array.Addr())
+	var number int32
+	_, _ = fmt.Sscan(port, &number)
+	return &v1alpha1.RDSDriver{
+		ObjectMeta: metav1.ObjectMeta{Name: driverName},
+		Spec: v1alpha1.RDSDriverSpec{
+			Arrays: []v1alpha1.Array{{
+				Name: "main", Address: host, Port: number, User: "csi", KeySecret: v1alpha1.SecretKey{Name: "rds-main"}, BasePath: "raid10/k8s",
+				HostKeys: []string{strings.TrimSpace(string(gossh.MarshalAuthorizedKey(s.array.HostKey())))},
+				NVMe:     v1alpha1.NVMe{Addresses: []string{host}},
+			}},
+			StorageClasses: []v1alpha1.StorageClass{{Name: "rds", IsDefault: true}, {Name: "rds-late", VolumeBindingMode: storagev1.VolumeBindingWaitForFirstConsumer}},
+		},
+	}
+}
+
+// refusals: what cannot work is refused by the schema, in words for people.
+func (s *site) refusals(ctx context.Context, t *testing.T) {
+	for name, tt := range map[string]struct {
+		change func(*v1alpha1.RDSDriver)
+		want   string
+	}{
+		"another name":  {func(d *v1alpha1.RDSDriver) { d.Name = "mine" }, "there is one RDSDriver per cluster"},
+		"no arrays":     {func(d *v1alpha1.RDSDriver) { d.Spec.Arrays = []v1alpha1.Array{} }, "spec.arrays"},
+		"no host key":   {func(d *v1alpha1.RDSDriver) { d.Spec.Arrays[0].HostKeys = []string{} }, "hostKeys"},
+		"any host key":  {func(d *v1alpha1.RDSDriver) { d.Spec.Arrays[0].HostKeys = []string{"any"} }, "a host key is a fingerprint like SHA256:"},
+		"ecdsa":         {func(d *v1alpha1.RDSDriver) { d.Spec.Arrays[0].HostKeys = []string{"ecdsa-sha2-nistp256 AAAA"} }, "a host key is"},
+		"a path up":     {func(d *v1alpha1.RDSDriver) { d.Spec.Arrays[0].BasePath = "raid10/../x" }, "basePath is a directory like raid10/k8s"},
+		"address:port":  {func(d *v1alpha1.RDSDriver) { d.Spec.Arrays[0].Address = "[::1]:22" }, "the port has a field of its own"},
+		"two arrays":    {func(d *v1alpha1.RDSDriver) { d.Spec.Arrays = append(d.Spec.Arrays, other(d)) }, "defaultArray names the one"},
+		"wrong default": {func(d *v1alpha1.RDSDriver) { d.Spec.DefaultArray = "none" }, "defaultArray names none of the arrays"},
+		"wrong array":   {func(d *v1alpha1.RDSDriver) { d.Spec.StorageClasses[0].Array = "none" }, "a storage class names an array that is not listed"},
+		"two defaults":  {func(d *v1alpha1.RDSDriver) { d.Spec.StorageClasses[1].IsDefault = true }, "at most one storage class is the cluster's default"},
+		"own parameter": {func(d *v1alpha1.RDSDriver) { d.Spec.StorageClasses[0].Parameters = map[string]string{"array": "x"} }, "have fields of their own"},
+		"no time":       {func(d *v1alpha1.RDSDriver) { d.Spec.Deadlines.Release = &metav1.Duration{} }, "deadlines.release is a positive duration"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := s.driver()
+			tt.change(d)
+			if err := s.client.Create(ctx, d); !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func other(d *v1alpha1.RDSDriver) v1alpha1.Array {
+	a := *d.Spec.Arrays[0].DeepCopy()
+	a.Name = "far"
+	return a
+}
+
+// deployed: everything is there, and the status tells of the array.
+func (s *site) deployed(ctx context.Context, t *testing.T) {
+	var d v1alpha1.RDSDriver
+	must(t, s.client.Get(ctx, client.ObjectKey{Name: driverName}, &d))
+	if len(d.Status.Arrays) != 1 || !d.Status.Arrays[0].Reachable || d.Status.Arrays[0].Version == "" || d.Status.Arrays[0].Size.Value() != 4<<40 || d.Status.ArraysReachable != "1/1" {
+		t.Errorf("status of the array: %+v, %q", d.Status.Arrays, d.Status.ArraysReachable)
+	}
+	// No pods run here, and it says so.
+	if c := meta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionAvailable); c == nil || c.Status != metav1.ConditionFalse || !strings.Contains(c.Message, "rds-csi-controller") {
+		t.Errorf("Available without pods: %+v", c)
+	}
+	for name, object := range map[string]client.Object{
+		"rds-csi-controller": &appsv1.Deployment{}, "rds-csi-node": &appsv1.DaemonSet{}, "rds-csi-arrays": &corev1.ConfigMap{},
+	} {
+		must(t, s.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, object))
+		if c, ok := object.(*corev1.ConfigMap); ok && (strings.Contains(c.Data["arrays.yaml"], "PRIVATE") || !strings.Contains(c.Data["arrays.yaml"], "keyFile: /etc/rds-csi/keys/main")) {
+			t.Errorf("arrays.yaml:\n%s", c.Data["arrays.yaml"])
+		}
+	}
+	for name, object := range map[string]client.Object{driverName: &storagev1.CSIDriver{}, "rds": &storagev1.StorageClass{}, "rds-late": &storagev1.StorageClass{}} {
+		must(t, s.client.Get(ctx, client.ObjectKey{Name: name}, object))
+	}
+	s.atRest(ctx, t)
+}
+
+// atRest: the operator writes nothing when nothing changes, over three looks at the array.
+func (s *site) atRest(ctx context.Context, t *testing.T) {
+	t.Helper()
+	var deployment appsv1.Deployment
+	key := client.ObjectKey{Namespace: namespace, Name: "rds-csi-controller"}
+	must(t, s.client.Get(ctx, key, &deployment))
+	mark, err := s.MarkAudit()
+	must(t, err)
+	before := s.array.Stats().Commands
+	must(t, s.WaitFor(ctx, "three looks at the array", func(context.Context) (bool, error) { return s.array.Stats().Commands >= before+3, nil }))
+	events, err := s.AuditSince(mark)
+	must(t, err)
+	for _, e := range events {
+		if e.User.Name == "system:serviceaccount:"+namespace+":rds-csi-operator" && e.Object.Resource != "leases" {
+			t.Errorf("at rest the operator did %s %s %s", e.Verb, e.Object.Resource, e.Object.Name)
+		}
+	}
+}
+
+// drift: what somebody changes or deletes comes back.
+func (s *site) drift(ctx context.Context, t *testing.T) {
+	var deployment appsv1.Deployment
+	key := client.ObjectKey{Namespace: namespace, Name: "rds-csi-controller"}
+	must(t, s.client.Get(ctx, key, &deployment))
+	deployment.Spec.Replicas = new(int32)
+	must(t, s.client.Update(ctx, &deployment))
+	must(t, s.WaitFor(ctx, "the replica to be back", func(ctx context.Context) (bool, error) {
+		err := s.client.Get(ctx, key, &deployment)
+		return *deployment.Spec.Replicas == 1, err
+	}))
+	class := &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "rds"}}
+	must(t, s.client.Delete(ctx, class))
+	must(t, s.WaitFor(ctx, "the class to be back", func(ctx context.Context) (bool, error) {
+		err := s.client.Get(ctx, client.ObjectKey{Name: "rds"}, class)
+		return err == nil, client.IgnoreNotFound(err)
+	}))
+}
+
+// changes of the resource arrive, those that a StorageClass does not allow, too.
+func (s *site) changes(ctx context.Context, t *testing.T) {
+	s.update(ctx, t, func(d *v1alpha1.RDSDriver) {
+		d.Spec.StorageClasses = d.Spec.StorageClasses[:1]
+		d.Spec.StorageClasses[0].DualAttach = "Any"
+		d.Spec.LogLevel = 1
+	})
+	class := &storagev1.StorageClass{}
+	must(t, s.WaitFor(ctx, "the class to say dualAttach=Any", func(ctx context.Context) (bool, error) {
+		err := s.client.Get(ctx, client.ObjectKey{Name: "rds"}, class)
+		return err == nil && class.Parameters["dualAttach"] == "Any", client.IgnoreNotFound(err)
+	}))
+	must(t, s.WaitFor(ctx, "the other class to go", func(ctx context.Context) (bool, error) {
+		err := s.client.Get(ctx, client.ObjectKey{Name: "rds-late"}, class)
+		return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
+	}))
+	must(t, s.WaitFor(ctx, "the log level to arrive", func(ctx context.Context) (bool, error) {
+		var deployment appsv1.Deployment
+		err := s.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "rds-csi-controller"}, &deployment)
+		return strings.Contains(fmt.Sprint(deployment.Spec.Template.Spec.Containers[0].Args), "--log-level=1"), err
+	}))
+
+	// A class of somebody else's is left alone, and named.
+	must(t, s.client.Create(ctx, &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "fast"}, Provisioner: "example.com/other"}))
+	s.update(ctx, t, func(d *v1alpha1.RDSDriver) {
+		d.Spec.StorageClasses = append(d.Spec.StorageClasses, v1alpha1.StorageClass{Name: "fast"})
+	})
+	c := s.waitCondition(ctx, t, v1alpha1.ConditionDegraded, metav1.ConditionTrue)
+	if !strings.Contains(c.Message, "StorageClass fast exists and was not made by this operator") {
+		t.Errorf("Degraded: %s", c.Message)
+	}
+	s.update(ctx, t, func(d *v1alpha1.RDSDriver) { d.Spec.StorageClasses = d.Spec.StorageClasses[:1] })
+	s.waitCondition(ctx, t, v1alpha1.ConditionDegraded, metav1.ConditionFalse)
+	must(t, s.client.Get(ctx, client.ObjectKey{Name: "fast"}, class))
+	if class.Provisioner != "example.com/other" {
+		t.Errorf("the other class was changed: %+v", class)
+	}
+}
+
+// arrayAway: the status says so, in words that help, and when it is back.
+func (s *site) arrayAway(ctx context.Context, t *testing.T) {
+	must(t, s.array.Down())
+	c := s.waitCondition(ctx, t, v1alpha1.ConditionDegraded, metav1.ConditionTrue)
+	if c.Reason != "ArrayUnreachable" || !strings.Contains(c.Message, "array main does not answer: ") {
+		t.Errorf("Degraded: %s, %s", c.Reason, c.Message)
+	}
+	must(t, s.array.Up())
+	s.waitCondition(ctx, t, v1alpha1.ConditionDegraded, metav1.ConditionFalse)
+}
+
+// deletion waits while a volume is attached, then removes all that was made.
+func (s *site) deletion(ctx context.Context, t *testing.T) {
+	pv := "pv-1"
+	va := &storagev1.VolumeAttachment{ObjectMeta: metav1.ObjectMeta{Name: "va-1"}, Spec: storagev1.VolumeAttachmentSpec{
+		Attacher: driverName, NodeName: "node-1", Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: &pv}}}
+	must(t, s.client.Create(ctx, va))
+	d := &v1alpha1.RDSDriver{ObjectMeta: metav1.ObjectMeta{Name: driverName}}
+	must(t, s.client.Delete(ctx, d))
+	c := s.waitCondition(ctx, t, v1alpha1.ConditionDegraded, metav1.ConditionTrue)
+	if c.Reason != "VolumesAttached" || !strings.Contains(c.Message, "pv-1 on node-1") {
+		t.Errorf("Degraded: %s, %s", c.Reason, c.Message)
+	}
+	must(t, s.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "rds-csi-controller"}, &appsv1.Deployment{}))
+	must(t, s.client.Delete(ctx, va))
+	must(t, s.WaitFor(ctx, "the RDSDriver to go", func(ctx context.Context) (bool, error) {
+		err := s.client.Get(ctx, client.ObjectKeyFromObject(d), d)
+		return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
+	}))
+	for name, object := range map[string]client.Object{
+		"rds-csi/rds-csi-controller": &appsv1.Deployment{}, "rds-csi/rds-csi-node": &appsv1.DaemonSet{}, "rds-csi/rds-csi-arrays": &corev1.ConfigMap{},
+		"/" + driverName: &storagev1.CSIDriver{}, "/rds": &storagev1.StorageClass{},
+	} {
+		in, of, _ := strings.Cut(name, "/")
+		err := s.client.Get(ctx, client.ObjectKey{Namespace: in, Name: of}, object)
+		if err == nil && object.GetDeletionTimestamp() != nil || apierrors.IsNotFound(err) {
+			continue
+		}
+		t.Errorf("%T %s is still there: %v", object, name, err)
+	}
+	must(t, s.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "rds-main"}, &corev1.Secret{}))
+	must(t, s.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "rds-csi-operator"}, &appsv1.Deployment{}))
+}
+
+func (s *site) update(ctx context.Context, t *testing.T, change func(*v1alpha1.RDSDriver)) {
+	t.Helper()
+	must(t, s.WaitFor(ctx, "the RDSDriver to be updated", func(ctx context.Context) (bool, error) {
+		d := &v1alpha1.RDSDriver{}
+		if err := s.client.Get(ctx, client.ObjectKey{Name: driverName}, d); err != nil {
+			return false, err
+		}
+		change(d)
+		err := s.client.Update(ctx, d)
+		if apierrors.IsConflict(err) {
+			return false, nil
+		}
+		return err == nil, err
+	}))
+}
+
+func (s *site) waitCondition(ctx context.Context, t *testing.T, kind string, want metav1.ConditionStatus) metav1.Condition {
+	t.Helper()
+	d := &v1alpha1.RDSDriver{}
+	var c metav1.Condition
+	err := s.WaitFor(ctx, fmt.Sprintf("%s=%s", kind, want), func(ctx context.Context) (bool, error) {
+		if err := s.client.Get(ctx, client.ObjectKey{Name: driverName}, d); err != nil {
+			return false, err
+		}
+		if found := meta.FindStatusCondition(d.Status.Conditions, kind); found != nil {
+			c = *found
+		}
+		return c.Status == want && c.ObservedGeneration == d.Generation, nil
+	})
+	if err != nil {
+		t.Fatalf("%v; the conditions are %+v", err, d.Status.Conditions)
+	}
+	return c
+}
