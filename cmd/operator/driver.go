@@ -29,40 +29,12 @@ import (
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/driver"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/driver/v1alpha1"
-	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
 	"git.srvlab.io/whiskey/rds-csi-operator/rds/routeros"
 )
 
-// limits are the deadlines in force: the flags', unless the RDSDriver says otherwise.
-type limits struct {
-	flags   dualattach.Limits
-	current atomic.Pointer[dualattach.Limits]
-}
-
-func newLimits(flags dualattach.Limits) *limits {
-	l := &limits{flags: flags}
-	l.current.Store(&flags)
-	return l
-}
-
-func (l *limits) get() dualattach.Limits { return *l.current.Load() }
-
-func (l *limits) set(d v1alpha1.Deadlines) {
-	next := l.flags
-	for _, one := range []struct {
-		field *time.Duration
-		wish  *metav1.Duration
-	}{{&next.Unbounded, d.Unbounded}, {&next.Release, d.Release}, {&next.ReleaseNotReady, d.ReleaseNotReady}} {
-		if one.wish != nil {
-			*one.field = one.wish.Duration
-		}
-	}
-	l.current.Store(&next)
-}
-
 // addDriver deploys the plugin as the RDSDriver says, where the kind is served, and
 // lets this process observe that driver's arrays.
-func addDriver(mgr manager.Manager, o Options, arrays *observedArrays, l *limits, grant driver.Grant) error {
+func addDriver(mgr manager.Manager, o Options, arrays *observedArrays, set *settings) error {
 	kinds, err := discovery.NewDiscoveryClientForConfig(mgr.GetConfig())
 	if err != nil {
 		return err
@@ -79,8 +51,8 @@ func addDriver(mgr manager.Manager, o Options, arrays *observedArrays, l *limits
 		return err
 	}
 	woken := make(chan event.GenericEvent, 1)
-	d := &deployed{arrays: arrays, limits: l, reader: mgr.GetAPIReader(), namespace: namespace, woken: woken}
-	arrays.changed = d.wake
+	d := &deployed{arrays: arrays, settings: set, reader: mgr.GetAPIReader(), namespace: namespace, woken: woken}
+	arrays.changed, set.changed = d.wake, d.wakeNow
 	if err := d.setupWithManager(mgr); err != nil {
 		return err
 	}
@@ -90,7 +62,7 @@ func addDriver(mgr manager.Manager, o Options, arrays *observedArrays, l *limits
 		return err
 	}
 	r := driver.New(driver.Config{
-		Client: live, Arrays: d, Grant: grant, Namespace: namespace, Images: releasedImages(),
+		Client: live, Arrays: d, Grant: set.grant, Namespace: namespace, Images: releasedImages(),
 		Served: func(context.Context) (map[schema.GroupVersionKind]bool, error) {
 			all := map[schema.GroupVersionKind]bool{}
 			var errs []error
@@ -147,7 +119,7 @@ func releasedImages() v1alpha1.Images {
 // driver's reconciler about them.
 type deployed struct {
 	arrays    *observedArrays
-	limits    *limits
+	settings  *settings
 	reader    client.Reader // uncached: Secrets are read by name when they changed
 	namespace string
 	woken     chan event.GenericEvent
@@ -174,11 +146,11 @@ func (d *deployed) Reconcile(ctx context.Context, _ reconcile.Request) (reconcil
 		return reconcile.Result{}, err
 	}
 	if len(list.Items) == 0 {
-		d.limits.set(v1alpha1.Deadlines{})
+		d.settings.setDeadlines(v1alpha1.Deadlines{})
 		return reconcile.Result{}, d.arrays.set(nil)
 	}
 	spec := &list.Items[0].Spec
-	d.limits.set(spec.Deadlines)
+	d.settings.setDeadlines(spec.Deadlines)
 	configs := arrayConfigs(spec)
 	for i := range spec.Arrays {
 		key, err := driver.Key(ctx, d.reader, d.namespace, &spec.Arrays[i])
@@ -206,6 +178,10 @@ func (d *deployed) wake() {
 	if last := d.seen.Swap(&now); last != nil && *last == now {
 		return
 	}
+	d.wakeNow()
+}
+
+func (d *deployed) wakeNow() {
 	select {
 	case d.woken <- event.GenericEvent{Object: observedMarker}:
 	default: // a wake-up is under way

@@ -21,7 +21,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/attachment"
-	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/gather"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/migration"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/report"
@@ -43,7 +42,7 @@ type kubevirtStarter struct {
 	options  Options
 	gather   *gather.Gatherer
 	observed <-chan event.GenericEvent
-	limits   func() dualattach.Limits
+	settings *settings
 	lastRun  func() time.Time
 	// attachments is the other reconciler, part of which takes KubeVirt.
 	attachments *attachment.Reconciler
@@ -123,7 +122,7 @@ func (k *kubevirtStarter) addControllers(ctx context.Context) error {
 	speaker := vmireport.NewSpeaker(vmireport.NewWriter(grant, k.mgr.GetClient(), clock.RealClock{}, func(kubevirt string) (vmireport.ConditionWriter, error) {
 		return vmicondition.NewWriter(k.mgr.GetConfig(), kubevirt, clock.RealClock{})
 	}), clock.RealClock{})
-	r := migration.New(k.gather, k.mgr.GetClient(), speaker, k.limits, clock.RealClock{}, since, k.lastRun)
+	r := migration.New(k.gather, k.mgr.GetClient(), speaker, k.settings.limits, clock.RealClock{}, since, k.lastRun)
 	k.migrations.Store(r)
 	if err := r.SetupWithManager(k.mgr, k.observed, grant.Granted()); err != nil {
 		return err
@@ -131,6 +130,7 @@ func (k *kubevirtStarter) addControllers(ctx context.Context) error {
 	if err := k.attachments.Instances(speaker).SetupWithManager(k.mgr, grant.Granted()); err != nil {
 		return err
 	}
+	grant.Observe(k.settings.setGrant)
 	// After all that want to know of it.
 	if err := k.mgr.Add(grant); err != nil {
 		return err

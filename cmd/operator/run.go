@@ -58,14 +58,14 @@ func run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	arrays, deadlines := newArrays(o.PollInterval, log, metrics.Registry), newLimits(o.Limits)
+	arrays, settings := newArrays(o.PollInterval, log, metrics.Registry), newSettings(o.Limits)
 	if err := mgr.Add(arrays); err != nil {
 		return err
 	}
-	if err := configure(mgr, o, arrays, deadlines); err != nil {
+	if err := configure(mgr, o, arrays, settings); err != nil {
 		return err
 	}
-	if err := addControllers(ctx, mgr, o, arrays, deadlines, lease.heldByAnother); err != nil {
+	if err := addControllers(ctx, mgr, o, arrays, settings, lease.heldByAnother); err != nil {
 		return err
 	}
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
@@ -78,9 +78,9 @@ func run(ctx context.Context, o Options) error {
 }
 
 // configure says which arrays there are: a file does, or the RDSDriver.
-func configure(mgr manager.Manager, o Options, arrays *observedArrays, l *limits) error {
+func configure(mgr manager.Manager, o Options, arrays *observedArrays, set *settings) error {
 	if o.ArraysFile == "" {
-		return addDriver(mgr, o, arrays, l, func() (bool, bool, string) { return false, false, "not checked yet" })
+		return addDriver(mgr, o, arrays, set)
 	}
 	configs, err := routeros.LoadArrays(o.ArraysFile)
 	if err != nil {
@@ -91,14 +91,14 @@ func configure(mgr manager.Manager, o Options, arrays *observedArrays, l *limits
 
 // addControllers adds the one of attachments, and those of KubeVirt's kinds for when
 // these are served.
-func addControllers(ctx context.Context, mgr manager.Manager, o Options, arrays *observedArrays, l *limits, lastRun func() time.Time) error {
+func addControllers(ctx context.Context, mgr manager.Manager, o Options, arrays *observedArrays, set *settings, lastRun func() time.Time) error {
 	if err := gather.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
 	g := &gather.Gatherer{Client: mgr.GetClient(), Driver: o.DriverName, Views: arrays}
-	kubevirt := &kubevirtStarter{mgr: mgr, options: o, gather: g, observed: arrays.subscribe(), limits: l.get, lastRun: lastRun}
+	kubevirt := &kubevirtStarter{mgr: mgr, options: o, gather: g, observed: arrays.subscribe(), settings: set, lastRun: lastRun}
 	current := func() unexplained.Limits {
-		now := l.get()
+		now := set.limits()
 		return unexplained.Limits{Settle: o.Settle, Release: now.Release, ReleaseNotReady: now.ReleaseNotReady}
 	}
 	kubevirt.attachments = attachment.New(g, mgr.GetClient(), mgr.GetAPIReader(), kubevirt.Migrating, current, clock.RealClock{})

@@ -48,6 +48,7 @@ type Grant struct {
 	refused time.Time // when a write was, though the reviews allow it
 	toldAt  time.Time // when people were told last
 	changed []chan event.GenericEvent
+	observe func(granted bool, reason string)
 	recheck chan struct{}
 }
 
@@ -71,6 +72,10 @@ func (g *Grant) Granted() <-chan event.GenericEvent {
 	g.changed = append(g.changed, c)
 	return c
 }
+
+// Observe has f told what every check finds that differs from the last one; call it
+// before Start.
+func (g *Grant) Observe(f func(granted bool, reason string)) { g.observe = f }
 
 // Start checks the grant now, then slowly, and after every refused write, until ctx
 // ends. It is for the leader only.
@@ -101,6 +106,9 @@ func (g *Grant) Check(ctx context.Context) state {
 	g.mu.Unlock()
 	if changed {
 		g.tell(ctx)
+		if g.observe != nil {
+			g.observe(found.granted, found.reason)
+		}
 	}
 	if changed && found.granted {
 		for _, c := range g.changed {
