@@ -10,6 +10,11 @@ import "embed"
 //go:embed csi/*.yaml
 var CSI embed.FS
 
+// Snapshotter is the patch that adds csi-snapshotter to the plugin's controller.
+//
+//go:embed csi-snapshots/snapshotter.yaml
+var Snapshotter []byte
+
 // Prometheus are the ServiceMonitors and alerts.
 //
 //go:embed prometheus/*.yaml

@@ -3,6 +3,7 @@ package driver
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"path"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
@@ -132,10 +134,39 @@ func controllerPods(d *v1alpha1.RDSDriver, f Facts) (*appsv1.Deployment, error) 
 	if err := manifest("controller.yaml", w); err != nil {
 		return nil, err
 	}
+	if snapshots(d, f) {
+		if err := addSnapshotter(w); err != nil {
+			return nil, err
+		}
+	}
 	w.Namespace = f.Namespace
 	finishPods(&w.Spec.Template, d, f, d.Spec.Controller)
 	w.Spec.Template.Annotations[configHash] = hash(f.Arrays, f.Secrets)
 	return w, replaceArrays(&w.Spec.Template.Spec, d)
+}
+
+// snapshots reports whether the cluster has snapshots and the driver is to offer them.
+func snapshots(d *v1alpha1.RDSDriver, f Facts) bool {
+	return ptr.Deref(d.Spec.SnapshotClass, "") != "" && f.Served[kindSnapshotClass]
+}
+
+// addSnapshotter patches csi-snapshotter in, which does not start where its kinds are
+// not served.
+func addSnapshotter(w *appsv1.Deployment) error {
+	before, err := json.Marshal(w)
+	if err != nil {
+		return err
+	}
+	patch, err := yaml.YAMLToJSON(config.Snapshotter)
+	if err != nil {
+		return fmt.Errorf("patch with csi-snapshotter: %w", err)
+	}
+	after, err := strategicpatch.StrategicMergePatch(before, patch, appsv1.Deployment{})
+	if err != nil {
+		return fmt.Errorf("patch with csi-snapshotter: %w", err)
+	}
+	*w = appsv1.Deployment{}
+	return json.Unmarshal(after, w)
 }
 
 func nodePods(d *v1alpha1.RDSDriver, f Facts) (*appsv1.DaemonSet, error) {

@@ -48,8 +48,8 @@ func storageClass(c *v1alpha1.StorageClass, driver string) *storagev1.StorageCla
 // foreignStorage is what others' storage kinds should say, where they are served.
 func foreignStorage(d *v1alpha1.RDSDriver, f Facts) []*unstructured.Unstructured {
 	var all []*unstructured.Unstructured
-	if name := ptr.Deref(d.Spec.SnapshotClass, ""); name != "" && f.Served[kindSnapshotClass] {
-		class := newObject(kindSnapshotClass, "", name)
+	if snapshots(d, f) {
+		class := newObject(kindSnapshotClass, "", *d.Spec.SnapshotClass)
 		class.Object["driver"] = d.Name
 		class.Object["deletionPolicy"] = "Delete"
 		all = append(all, class)
