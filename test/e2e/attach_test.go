@@ -273,6 +273,9 @@ func TestFivePodsOnOneSharedClaim(t *testing.T) {
 		}
 	}
 	t.Logf("all finished: %s", strings.Join(turns, ", "))
+	if err := s.WaitAttached(ctx, volumeOf(ctx, t, s, ns, "source")); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestAFirstStartAsksNothingExtra: while a VM starts for the first time the plugin
@@ -284,6 +287,7 @@ func TestAFirstStartAsksNothingExtra(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	waitNothingDetaches(ctx, t, s)
 	mark, err := s.MarkAudit()
 	if err != nil {
 		t.Fatal(err)
@@ -307,5 +311,19 @@ func TestAFirstStartAsksNothingExtra(t *testing.T) {
 	}
 	if len(attacher) == 0 || len(plugin)+len(attacher) != len(asked) {
 		t.Errorf("not all requests are either's, so nothing is proven:\n%s", asked)
+	}
+}
+
+// waitNothingDetaches waits until what earlier tests left is released: to detach the
+// plugin asks the API, as it must.
+func waitNothingDetaches(ctx context.Context, t *testing.T, s *stack.Stack) {
+	t.Helper()
+	err := s.WaitFor(ctx, "attachments that are being deleted to be gone", func(ctx context.Context) (bool, error) {
+		var list storagev1.VolumeAttachmentList
+		err := s.Client.List(ctx, &list)
+		return !slices.ContainsFunc(list.Items, func(va storagev1.VolumeAttachment) bool { return va.DeletionTimestamp != nil }), err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
