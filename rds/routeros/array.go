@@ -35,9 +35,9 @@ type memory struct {
 	sequence  uint64 // counts what was learned, so that an older answer replaces no newer one
 	poolAsked uint64 // the sequence when the pool was asked for
 	kept      []keptPromise
-	snaps     map[string]kept  // by id
-	begun     map[string]bool  // copies that this process began, by what they become
-	promised  map[string]int64 // bytes that creations and expansions under way will take
+	snaps     map[string]kept      // by id
+	begun     map[string]time.Time // copies that this process began, by what they become: when they were last seen under way
+	promised  map[string]int64     // bytes that creations and expansions under way will take
 	// uncertain are the slots with a command whose outcome is unknown: it may
 	// still be running, so the next change must make its comparison fail.
 	uncertain map[string]bool
@@ -74,7 +74,7 @@ func New(cfg Config, opts ...Option) (*Array, error) {
 	}
 	a := &Array{
 		cfg: cfg, log: logr.Discard(), clock: clock.RealClock{}, observe: func(string, string, time.Duration) {},
-		memory: memory{rows: map[string]remembered{}, snaps: map[string]kept{}, begun: map[string]bool{}, promised: map[string]int64{}, uncertain: map[string]bool{}},
+		memory: memory{rows: map[string]remembered{}, snaps: map[string]kept{}, begun: map[string]time.Time{}, promised: map[string]int64{}, uncertain: map[string]bool{}},
 	}
 	for _, opt := range opts {
 		opt(a)

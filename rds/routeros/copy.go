@@ -54,6 +54,10 @@ func (j copyJob) script() string {
 	return fmt.Sprintf(":onerror f in={%s} do={%s}", do, strings.Join(undo, ";"))
 }
 
+// jobStart is how long a copy that was begun may take to show in /file: :execute
+// does not wait for its script [INF]. Until then a copy that is not seen is under way.
+const jobStart = 10 * time.Second
+
 // showUptime prints how long the array has been up.
 const showUptime = "/system/resource/get uptime"
 
@@ -71,7 +75,8 @@ func (a *Array) copySnapshot(ctx context.Context, p pool, v rds.Volume, fresh bo
 	if err := a.copies(); err != nil {
 		return s, false, err
 	}
-	began := a.tookUp(n.ID)
+	now := a.clock.Now()
+	seen, began, due := a.tookUp(n.ID, now)
 	if !began {
 		taken, err := a.promise(ctx, n.ID, v.Size)
 		if err != nil {
@@ -79,7 +84,6 @@ func (a *Array) copySnapshot(ctx context.Context, p pool, v rds.Volume, fresh bo
 		}
 		defer func() { taken(s.ID != "" && !s.Ready) }()
 	}
-	now := a.clock.Now()
 	stem := snapshotStem(&a.cfg, n.ID, v, now)
 	got, err := a.run(ctx, snapshotCopy(&a.cfg, p, v, stem, n.ID, !began))
 	if err == nil {
@@ -99,19 +103,22 @@ func (a *Array) copySnapshot(ctx context.Context, p pool, v rds.Volume, fresh bo
 	copies := all[n.ID]
 	for _, k := range copies {
 		if k.Ready || !k.Created.Before(booted) {
-			a.goesOn(n.ID, !k.Ready)
+			a.goesOn(n.ID, !k.Ready, now)
 			return k.Snapshot, true, nil
 		}
 	}
 	switch {
 	case got.changed:
-		a.goesOn(n.ID, true)
+		a.goesOn(n.ID, true, now)
 		parsed, _ := parseSnapshot(&a.cfg, p, stem+".00000000.part")
 		return parsed.Snapshot, true, nil
 	case len(copies) > 0:
 		return s, false, a.deleteSnapshot(ctx, n.ID) // dead ones, which are in the way
-	case began:
+	case due:
 		return s, false, a.copyFailed(ctx, n.ID, v.Size)
+	case began:
+		parsed, _ := parseSnapshot(&a.cfg, p, snapshotStem(&a.cfg, n.ID, v, seen)+".00000000.part")
+		return parsed.Snapshot, true, nil
 	}
 	_, err = a.one(v.Slot, got.values[0])
 	return s, false, err
@@ -125,28 +132,29 @@ func (a *Array) copies() error {
 	return atLeast(a.version, 23, "can copy files")
 }
 
-// tookUp reports whether this process began a copy of which it has not heard
-// since. Asked about once: goesOn renews it.
-func (a *Array) tookUp(key string) bool {
+// tookUp reports whether this process began a copy, when it was under way last, and
+// whether it should have been seen by now.
+func (a *Array) tookUp(key string, now time.Time) (seen time.Time, began, due bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	began := a.begun[key]
-	delete(a.begun, key)
-	return began
+	seen, began = a.begun[key]
+	return seen, began, began && now.Sub(seen) >= jobStart
 }
 
-func (a *Array) goesOn(key string, on bool) {
+// goesOn notes that a copy is under way now, or is not any more.
+func (a *Array) goesOn(key string, on bool, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.begun, key)
 	if on {
-		a.begun[key] = true
+		a.begun[key] = now
 	}
 }
 
 // copyFailed says that a copy ended without a result. The next attempt begins
 // another; a pool that is full by now is said to be.
 func (a *Array) copyFailed(ctx context.Context, key string, size int64) error {
+	a.goesOn(key, false, a.clock.Now())
 	if _, err := a.view(ctx); err != nil {
 		return err
 	}
@@ -182,7 +190,8 @@ func (a *Array) addCopy(ctx context.Context, p pool, n, sized rds.NewVolume, src
 	}
 	tolerated := 0
 	for range maxTries {
-		now, began := a.clock.Now(), a.tookUp(n.Slot)
+		now := a.clock.Now()
+		_, began, due := a.tookUp(n.Slot, now)
 		got, err := a.changing(ctx, n.Slot, volumeCopy(&a.cfg, p, sized, src, tolerated, now, !began))
 		if err != nil {
 			return v, false, err
@@ -202,15 +211,17 @@ func (a *Array) addCopy(ctx context.Context, p pool, n, sized rds.NewVolume, src
 		case err != nil:
 			return v, false, a.unsure(n.Slot, got, err)
 		case found.disk != nil:
+			a.goesOn(n.Slot, false, now)
 			if v, err = same(*found.disk, n); err == nil {
 				a.settleCreated(ctx, p, v, found)
 			}
 			return v, changed, err
 		case changed || found.copying(booted):
-			a.goesOn(n.Slot, true)
+			a.goesOn(n.Slot, true, now)
+			fallthrough
+		case began && !due:
 			return v, changed, &rds.Error{Kind: rds.ErrUnderWay, Err: fmt.Errorf("%d bytes of %s are being copied", src.size, n.From)}
-		}
-		if began {
+		case due:
 			return v, false, a.copyFailed(ctx, n.Slot, sized.Size)
 		}
 		if tolerated, err = found.tolerable(&a.cfg, n.Slot); err == nil {
