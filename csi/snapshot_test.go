@@ -288,7 +288,7 @@ func TestSnapshotRefusals(t *testing.T) {
 		"no source":          {&spec.CreateSnapshotRequest{Name: "a"}, codes.InvalidArgument},
 		"unknown source":     {&spec.CreateSnapshotRequest{Name: "a", SourceVolumeId: "pvc-a"}, codes.NotFound},
 		"unknown parameter":  {&spec.CreateSnapshotRequest{Name: "a", SourceVolumeId: v.GetVolumeId(), Parameters: map[string]string{"a": "b"}}, codes.InvalidArgument},
-		"the sidecar's":      {&spec.CreateSnapshotRequest{Name: "a", SourceVolumeId: v.GetVolumeId(), Parameters: map[string]string{"csi.storage.k8s.io/volumesnapshot/name": "b"}}, codes.OK},
+		"the sidecar's":      {&spec.CreateSnapshotRequest{Name: "snapshot-2", SourceVolumeId: v.GetVolumeId(), Parameters: map[string]string{"csi.storage.k8s.io/volumesnapshot/name": "b"}}, codes.OK},
 		"of another volume":  {&spec.CreateSnapshotRequest{Name: "snapshot-1", SourceVolumeId: other.GetVolumeId()}, codes.AlreadyExists},
 		"of the same volume": {&spec.CreateSnapshotRequest{Name: "snapshot-1", SourceVolumeId: v.GetVolumeId()}, codes.OK},
 	} {

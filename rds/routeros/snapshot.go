@@ -301,6 +301,7 @@ func (a *Array) deleteSnapshot(ctx context.Context, id string) error {
 	if !rds.ValidSnapshot(id) {
 		return &rds.Error{Kind: rds.ErrInvalid, Err: fmt.Errorf("%q is not the id of a snapshot", id)}
 	}
+	a.goesOn(id, false, a.clock.Now())
 	a.mu.Lock()
 	remembered, ok := a.snaps[id]
 	a.mu.Unlock()
