@@ -36,7 +36,7 @@ type memory struct {
 	poolAsked uint64 // the sequence when the pool was asked for
 	kept      []keptPromise
 	snaps     map[string]kept      // by id
-	begun     map[string]time.Time // copies that this process began, by what they become: when they were last seen under way
+	begun     map[string]begunCopy // copies that this process began, by what they become
 	promised  map[string]int64     // bytes that creations and expansions under way will take
 	// uncertain are the slots with a command whose outcome is unknown: it may
 	// still be running, so the next change must make its comparison fail.
@@ -74,7 +74,7 @@ func New(cfg Config, opts ...Option) (*Array, error) {
 	}
 	a := &Array{
 		cfg: cfg, log: logr.Discard(), clock: clock.RealClock{}, observe: func(string, string, time.Duration) {},
-		memory: memory{rows: map[string]remembered{}, snaps: map[string]kept{}, begun: map[string]time.Time{}, promised: map[string]int64{}, uncertain: map[string]bool{}},
+		memory: memory{rows: map[string]remembered{}, snaps: map[string]kept{}, begun: map[string]begunCopy{}, promised: map[string]int64{}, uncertain: map[string]bool{}},
 	}
 	for _, opt := range opts {
 		opt(a)

@@ -76,7 +76,7 @@ func (a *Array) copySnapshot(ctx context.Context, p pool, v rds.Volume, fresh bo
 		return s, false, err
 	}
 	now := a.clock.Now()
-	seen, began, due := a.tookUp(n.ID, now)
+	ours, began, due := a.tookUp(n.ID, now)
 	if !began {
 		taken, err := a.promise(ctx, n.ID, v.Size)
 		if err != nil {
@@ -103,22 +103,25 @@ func (a *Array) copySnapshot(ctx context.Context, p pool, v rds.Volume, fresh bo
 	copies := all[n.ID]
 	for _, k := range copies {
 		if k.Ready || !k.Created.Before(booted) {
-			a.goesOn(n.ID, !k.Ready, now)
+			if k.Ready {
+				a.isOver(n.ID)
+			} else {
+				a.goesOn(n.ID, k.Snapshot, now)
+			}
 			return k.Snapshot, true, nil
 		}
 	}
 	switch {
 	case got.changed:
-		a.goesOn(n.ID, true, now)
 		parsed, _ := parseSnapshot(&a.cfg, p, stem+".00000000.part")
+		a.goesOn(n.ID, parsed.Snapshot, now)
 		return parsed.Snapshot, true, nil
 	case len(copies) > 0:
 		return s, false, a.deleteSnapshot(ctx, n.ID) // dead ones, which are in the way
 	case due:
 		return s, false, a.copyFailed(ctx, n.ID, v.Size)
 	case began:
-		parsed, _ := parseSnapshot(&a.cfg, p, snapshotStem(&a.cfg, n.ID, v, seen)+".00000000.part")
-		return parsed.Snapshot, true, nil
+		return ours.snapshot, true, nil
 	}
 	_, err = a.one(v.Slot, got.values[0])
 	return s, false, err
@@ -132,29 +135,52 @@ func (a *Array) copies() error {
 	return atLeast(a.version, 23, "can copy files")
 }
 
-// tookUp reports whether this process began a copy, when it was under way last, and
-// whether it should have been seen by now.
-func (a *Array) tookUp(key string, now time.Time) (seen time.Time, began, due bool) {
+// tookUp is the copy that this process began, if it did, and whether that should have
+// been seen by now.
+func (a *Array) tookUp(key string, now time.Time) (b begunCopy, began, due bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	seen, began = a.begun[key]
-	return seen, began, began && now.Sub(seen) >= jobStart
+	b, began = a.begun[key]
+	return b, began, began && now.Sub(b.seen) >= jobStart
 }
 
-// goesOn notes that a copy is under way now, or is not any more.
-func (a *Array) goesOn(key string, on bool, now time.Time) {
+// begunCopy is a copy under way.
+type begunCopy struct {
+	seen     time.Time    // when it was under way last
+	snapshot rds.Snapshot // what it becomes; zero for a volume
+}
+
+// goesOn notes that a copy is under way now.
+func (a *Array) goesOn(key string, s rds.Snapshot, now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.begun[key] = begunCopy{now, s}
+}
+
+// isOver notes that a copy is not under way any more.
+func (a *Array) isOver(key string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.begun, key)
-	if on {
-		a.begun[key] = now
+}
+
+// unseen are the snapshots begun so lately that they need not show yet.
+func (a *Array) unseen(shown map[string][]kept, now time.Time) []rds.Snapshot {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var all []rds.Snapshot
+	for id, b := range a.begun {
+		if b.snapshot.ID != "" && len(shown[id]) == 0 && now.Sub(b.seen) < jobStart {
+			all = append(all, b.snapshot)
+		}
 	}
+	return all
 }
 
 // copyFailed says that a copy ended without a result. The next attempt begins
 // another; a pool that is full by now is said to be.
 func (a *Array) copyFailed(ctx context.Context, key string, size int64) error {
-	a.goesOn(key, false, a.clock.Now())
+	a.isOver(key)
 	if _, err := a.view(ctx); err != nil {
 		return err
 	}
@@ -211,13 +237,13 @@ func (a *Array) addCopy(ctx context.Context, p pool, n, sized rds.NewVolume, src
 		case err != nil:
 			return v, false, a.unsure(n.Slot, got, err)
 		case found.disk != nil:
-			a.goesOn(n.Slot, false, now)
+			a.isOver(n.Slot)
 			if v, err = same(*found.disk, n); err == nil {
 				a.settleCreated(ctx, p, v, found)
 			}
 			return v, changed, err
 		case changed || found.copying(booted):
-			a.goesOn(n.Slot, true, now)
+			a.goesOn(n.Slot, rds.Snapshot{}, now)
 			fallthrough
 		case began && !due:
 			return v, changed, &rds.Error{Kind: rds.ErrUnderWay, Err: fmt.Errorf("%d bytes of %s are being copied", src.size, n.From)}

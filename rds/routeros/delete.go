@@ -21,7 +21,7 @@ func (a *Array) Delete(ctx context.Context, slot string) error {
 }
 
 func (a *Array) delete(ctx context.Context, slot string) error {
-	a.goesOn(slot, false, a.clock.Now()) // a copy that was to become it
+	a.isOver(slot) // a copy that was to become it
 	p, err := a.knownPool(ctx)
 	if err != nil {
 		return err

@@ -110,6 +110,8 @@ func (a *Array) Snapshots(ctx context.Context) ([]rds.Snapshot, error) {
 	for _, id := range slices.Sorted(maps.Keys(all)) {
 		out = append(out, all[id][0].Snapshot)
 	}
+	out = append(out, a.unseen(all, a.clock.Now())...)
+	slices.SortFunc(out, func(x, y rds.Snapshot) int { return strings.Compare(x.ID, y.ID) })
 	return out, nil
 }
 
@@ -301,7 +303,7 @@ func (a *Array) deleteSnapshot(ctx context.Context, id string) error {
 	if !rds.ValidSnapshot(id) {
 		return &rds.Error{Kind: rds.ErrInvalid, Err: fmt.Errorf("%q is not the id of a snapshot", id)}
 	}
-	a.goesOn(id, false, a.clock.Now())
+	a.isOver(id)
 	a.mu.Lock()
 	remembered, ok := a.snaps[id]
 	a.mu.Unlock()
