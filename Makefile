@@ -38,7 +38,15 @@ test-unit: ## Run the tests that start no control plane, with the race detector
 
 .PHONY: test-lab
 test-lab: lab-binaries ## Run the tests against real control planes
-	go test -race -timeout 20m -p 1 $(LAB)
+	go test -race -timeout 45m -p 1 -skip '^TestDoesNoHarm$$' $(LAB)
+
+.PHONY: test-harm
+test-harm: lab-binaries ## Let 200 migrations pass their deadlines and judge every request of the operator (5 to 10 minutes)
+	go test -race ./test/e2e -run '^TestDoesNoHarm$$' -v -count=1 -timeout 20m
+
+.PHONY: test-latency
+test-latency: lab-binaries ## Measure how soon a migration's conditions follow, on a machine that does nothing else
+	go test -race ./test/e2e -run '^TestLatencyAndWrites$$' -v -count=1 -timeout 20m -args -bars
 
 STEADY ?= 5m
 VMS    ?= 1000

@@ -19,6 +19,7 @@ var nodeNames = []string{"node-a", "node-b", "node-c"}
 
 var (
 	raceProduct = flag.Bool("race-product", false, "build the operator and the plugin with the race detector; they are slower then")
+	bars        = flag.Bool("bars", false, "fail where a latency is above its bar; for a machine that does nothing else")
 	keep        = flag.Bool("keep", false, "keep the lab's folder with all logs")
 )
 
