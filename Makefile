@@ -36,9 +36,19 @@ test: test-unit test-lab ## Run all tests that need no more than Go and a C comp
 test-unit: ## Run the tests that start no control plane, with the race detector
 	go test -race -timeout 10m $(UNIT)
 
+# These leave or want a cluster of their own, and take long: one after the other, each
+# in a lab of its own.
+ALONE = TestAFirstStartAsksNothingExtra TestAHangWithoutTheGrant TestTheAPIServerIsAway TestTheArrayIsAway \
+  TestKubeVirtsAPIIsAway TestKubeVirtComesLater TestTheOperatorDiesAtEveryWrite
+empty :=
+
 .PHONY: test-lab
 test-lab: lab-binaries ## Run the tests against real control planes
-	go test -race -timeout 45m -p 1 -skip '^TestDoesNoHarm$$' $(LAB)
+	go test -race -timeout 45m -p 1 -skip '^(TestDoesNoHarm|$(subst $(empty) $(empty),|,$(strip $(ALONE))))$$' $(LAB)
+
+.PHONY: test-alone
+test-alone: lab-binaries ## Run the tests of outages and crashes, each in a lab of its own (10 minutes and more; not part of make test)
+	for test in $(ALONE); do go test -race ./test/e2e -run "^$$test$$" -v -count=1 -timeout 15m; done
 
 .PHONY: test-harm
 test-harm: lab-binaries ## Let 200 migrations pass their deadlines and judge every request of the operator (5 to 10 minutes)
