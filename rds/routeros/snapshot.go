@@ -299,21 +299,42 @@ func (a *Array) DeleteSnapshot(ctx context.Context, id string) error {
 	return a.about("delete snapshot "+id, "", a.deleteSnapshot(ctx, id))
 }
 
+// shown are the copies of a snapshot. One that this process has only just begun is
+// waited for: deleted unseen, it would show afterwards and stay.
+func (a *Array) shown(ctx context.Context, id string) ([]kept, error) {
+	const tries, pause = 20, 100 * time.Millisecond
+	for range tries {
+		all, err := a.snapshots(ctx, id)
+		if err != nil || len(all[id]) > 0 {
+			return all[id], err
+		}
+		if _, began, due := a.tookUp(id, a.clock.Now()); !began || due {
+			return nil, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+	return nil, nil // it ended at once, without a copy
+}
+
 func (a *Array) deleteSnapshot(ctx context.Context, id string) error {
 	if !rds.ValidSnapshot(id) {
 		return &rds.Error{Kind: rds.ErrInvalid, Err: fmt.Errorf("%q is not the id of a snapshot", id)}
 	}
-	a.isOver(id)
 	a.mu.Lock()
 	remembered, ok := a.snaps[id]
 	a.mu.Unlock()
 	copies := []kept{remembered}
 	if !ok {
-		all, err := a.snapshots(ctx, id)
-		if copies = all[id]; err != nil || len(copies) == 0 {
+		var err error
+		if copies, err = a.shown(ctx, id); err != nil || len(copies) == 0 {
 			return err
 		}
 	}
+	a.isOver(id)
 	p, err := a.knownPool(ctx)
 	if err != nil {
 		return err
