@@ -39,7 +39,7 @@ test-unit: ## Run the tests that start no control plane, with the race detector
 # These leave or want a cluster of their own, and take long: one after the other, each
 # in a lab of its own.
 ALONE = TestAFirstStartAsksNothingExtra TestAHangWithoutTheGrant TestTheAPIServerIsAway TestTheArrayIsAway \
-  TestKubeVirtsAPIIsAway TestKubeVirtComesLater TestTheOperatorDiesAtEveryWrite
+  TestKubeVirtsAPIIsAway TestKubeVirtComesLater TestTheOperatorDiesAtEveryWrite TestRights
 empty :=
 
 .PHONY: test-lab
