@@ -185,10 +185,8 @@ func (r *Reconciler) report(ctx context.Context, d *v1alpha1.RDSDriver, o observ
 	if equalStatus(before, &d.Status) {
 		return nil
 	}
-	if err := r.client.Status().Update(ctx, d); err != nil && !apierrors.IsConflict(err) {
+	if err := r.client.Status().Update(ctx, d); err != nil {
 		return fmt.Errorf("write the status: %w", err)
-	} else if err != nil {
-		return err
 	}
 	return nil
 }
