@@ -33,10 +33,10 @@ func (e *foreignError) Error() string {
 
 // apply makes the cluster's object say what is wanted, and writes nothing where it
 // does already.
-func (r *Reconciler) apply(ctx context.Context, want *unstructured.Unstructured) (changed bool, err error) {
+func (r *Reconciler) apply(ctx context.Context, want *unstructured.Unstructured) error {
 	content, err := json.Marshal(want.Object)
 	if err != nil {
-		return false, fmt.Errorf("%s: %w", describe(want), err)
+		return fmt.Errorf("%s: %w", describe(want), err)
 	}
 	foreign := want.GroupVersionKind() == kindStorageProfile
 	if !foreign {
@@ -50,17 +50,17 @@ func (r *Reconciler) apply(ctx context.Context, want *unstructured.Unstructured)
 	live := newObject(want.GroupVersionKind(), want.GetNamespace(), want.GetName())
 	switch err := r.client.Get(ctx, client.ObjectKeyFromObject(want), live); {
 	case apierrors.IsNotFound(err) && foreign:
-		return false, nil // CDI makes one for each class; we come back when it did
+		return nil // CDI makes one for each class; we come back when it did
 	case apierrors.IsNotFound(err):
 		live = nil
 	case err != nil:
-		return false, fmt.Errorf("read %s: %w", describe(want), err)
+		return fmt.Errorf("read %s: %w", describe(want), err)
 	case !foreign && live.GetLabels()[ManagedBy] != managedByValue:
-		return false, &foreignError{what: describe(want)}
+		return &foreignError{what: describe(want)}
 	case contains(live.Object, want.Object):
-		return false, nil
+		return nil
 	}
-	return true, r.write(ctx, want, live)
+	return r.write(ctx, want, live)
 }
 
 // write applies an object. A class whose parameters changed must be made anew.

@@ -99,9 +99,7 @@ func (r *Reconciler) deploy(ctx context.Context, d *v1alpha1.RDSDriver) observat
 		return o
 	}
 	for _, object := range wanted {
-		changed, err := r.apply(ctx, object)
-		o.changed = o.changed || changed
-		if err != nil {
+		if err := r.apply(ctx, object); err != nil {
 			o.fail(err)
 		}
 	}

@@ -18,7 +18,6 @@ import (
 type observation struct {
 	problems         []string // for an administrator to mend
 	retry            error    // of the API server: the same again may work
-	changed          bool     // something was written just now
 	controller, node rollout
 	arrays           []v1alpha1.ArrayStatus
 	grant            grant
