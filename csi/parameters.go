@@ -1,8 +1,11 @@
 package csi
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +19,9 @@ const (
 	paramArray            = "array"
 	paramDualAttach       = "dualAttach"
 	paramMigrationTimeout = "migrationTimeoutSeconds"
+	// paramPortals are addresses of the array, parted by commas, by which nodes reach
+	// the class's volumes instead of by the array's own nvmeAddresses.
+	paramPortals = "nvmePortals"
 	// sidecarPrefix marks what csi-provisioner adds with --extra-create-metadata.
 	sidecarPrefix = "csi.storage.k8s.io/"
 )
@@ -57,6 +63,11 @@ const (
 	readWriteMany = "ReadWriteMany"
 )
 
+// maxPortals is how many addresses a volume may be reached by.
+const maxPortals = 8
+
+var hostPattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
+
 // Bounds of migrationTimeoutSeconds.
 const minMigrationTimeout, maxMigrationTimeout = 30, 3600
 
@@ -88,6 +99,12 @@ func parseParameters(given map[string]string) (parameters, error) {
 				return p, invalid("parameter %s is %q; it is a number of seconds from %d to %d", key, value, minMigrationTimeout, maxMigrationTimeout)
 			}
 			p.migrationTimeout = strconv.Itoa(seconds)
+		case key == paramPortals:
+			portals, err := parsePortals(value)
+			if err != nil {
+				return p, err
+			}
+			p.connection[key] = portals
 		case connectionBounds[key] != nil:
 			bounds := connectionBounds[key]
 			number, err := strconv.Atoi(value)
@@ -99,10 +116,27 @@ func parseParameters(given map[string]string) (parameters, error) {
 			p.metadata[key] = value
 		case strings.HasPrefix(key, sidecarPrefix):
 		default:
-			return p, invalid("parameter %q is not known; known are %s, %s and %s, and for connections %s", key, paramArray, paramDualAttach, paramMigrationTimeout, strings.Join(slices.Sorted(maps.Keys(connectionBounds)), ", "))
+			return p, invalid("parameter %q is not known; known are %s, %s and %s, and for connections %s, %s", key, paramArray, paramDualAttach, paramMigrationTimeout, paramPortals, strings.Join(slices.Sorted(maps.Keys(connectionBounds)), ", "))
 		}
 	}
 	return p, nil
+}
+
+// parsePortals reads addresses or host names parted by commas, and gives them as
+// nodes take them.
+func parsePortals(list string) (string, error) {
+	portals := strings.Split(list, ",")
+	for i, portal := range portals {
+		portals[i] = strings.TrimSpace(portal)
+		address, err := netip.ParseAddr(portals[i])
+		if err != nil && !hostPattern.MatchString(portals[i]) || address.Zone() != "" {
+			return "", invalid("parameter %s has %q, which is neither an address nor a host name", paramPortals, portal)
+		}
+	}
+	if len(portals) > maxPortals {
+		return "", invalid("parameter %s has %d addresses; it has 1 to %d, parted by commas", paramPortals, len(portals), maxPortals)
+	}
+	return strings.Join(portals, ","), nil
 }
 
 // volumeContext is what nodes and the operator learn of a volume for its life.
@@ -110,7 +144,7 @@ func (p parameters) volumeContext(b *Backend, caps []*spec.VolumeCapability) map
 	context := maps.Clone(p.metadata)
 	maps.Copy(context, p.connection)
 	context[contextAddress] = b.Addresses[0]
-	context[contextAddresses] = strings.Join(b.Addresses, ",")
+	context[contextAddresses] = b.portals(p.connection)
 	context[contextPort] = strconv.Itoa(b.Port)
 	context[paramDualAttach] = p.dualAttach
 	context[contextAccessMode] = readWriteOnce
@@ -121,6 +155,12 @@ func (p parameters) volumeContext(b *Backend, caps []*spec.VolumeCapability) map
 		context[paramMigrationTimeout] = p.migrationTimeout
 	}
 	return context
+}
+
+// portals are the addresses by which nodes reach a volume: those of its StorageClass,
+// if it named any, else those of the array as it is configured now.
+func (b *Backend) portals(context map[string]string) string {
+	return cmp.Or(context[paramPortals], strings.Join(b.Addresses, ","))
 }
 
 // contextDualAttach reads the sharing policy from a volume context; one of a

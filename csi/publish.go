@@ -38,7 +38,7 @@ func (s *Server) ControllerPublishVolume(ctx context.Context, r *spec.Controller
 	generation, _ := rds.GenerationOf(v.NQN, p.slot)
 	return &spec.ControllerPublishVolumeResponse{PublishContext: map[string]string{
 		contextNQN:        v.NQN,
-		contextAddresses:  strings.Join(p.Addresses, ","),
+		contextAddresses:  p.portals(r.GetVolumeContext()),
 		contextPort:       strconv.Itoa(v.Port),
 		contextGeneration: strconv.FormatUint(generation, 10),
 		contextSize:       strconv.FormatInt(v.Size, 10),
