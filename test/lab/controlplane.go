@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,6 +39,15 @@ var Controllers = []string{
 	"serviceaccount-controller",
 	"namespace-controller",
 	"garbage-collector-controller",
+}
+
+// WorkloadControllers are added where pods are run: what makes them, and what gives
+// each namespace the certificate that their tokens are used with.
+var WorkloadControllers = []string{
+	"deployment-controller",
+	"replicaset-controller",
+	"daemonset-controller",
+	"root-ca-certificate-publisher-controller",
 }
 
 // startAPIServer starts etcd and kube-apiserver and waits until it is ready.
@@ -181,6 +191,10 @@ func (c *Cluster) startControllerManager(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	controllers := Controllers
+	if c.opts.Pods != nil {
+		controllers = slices.Concat(Controllers, WorkloadControllers)
+	}
 	manager, err := c.runBinary("kube-controller-manager", append([]string{
 		"--kubeconfig=" + kubeconfig,
 		"--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
@@ -188,7 +202,8 @@ func (c *Cluster) startControllerManager(ctx context.Context) error {
 		"--cert-dir=" + filepath.Join(c.Dir, "pki"),
 		"--leader-elect=false", "--use-service-account-credentials=true",
 		"--kube-api-qps=1000", "--kube-api-burst=2000",
-		"--controllers=" + strings.Join(Controllers, ","),
+		"--root-ca-file=" + c.ca.File,
+		"--controllers=" + strings.Join(controllers, ","),
 	}, c.opts.ControllerManagerArgs...)...)
 	if err != nil {
 		return err

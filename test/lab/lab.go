@@ -20,6 +20,7 @@ import (
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/binaries"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/handler"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/pki"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/pods"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/process"
 )
 
@@ -57,6 +58,8 @@ type Cluster struct {
 	nodes     map[string]*Node
 	added     int               // nodes ever
 	handlers  *handler.Handlers // nil without KubeVirt
+
+	pods *pods.Runtime // nil where kubelets play all pods
 }
 
 // ErrClosed is why a closed lab's context ended.
@@ -93,6 +96,9 @@ func (c *Cluster) start(ctx context.Context) error {
 		return err
 	}
 	c.progress("API server ready after %s", since(started))
+	if c.opts.Pods != nil {
+		c.pods = pods.New(c.Dir, c.admin, *c.opts.Pods)
+	}
 	rest, ctx := errgroup.WithContext(ctx)
 	rest.Go(func() error { return c.startScheduler() })
 	if !c.opts.WithoutControllers {
@@ -156,6 +162,9 @@ func (c *Cluster) Close() error {
 	c.end(ErrClosed)
 	// First the players, which would log that their server is gone.
 	c.players.Wait()
+	if c.pods != nil {
+		c.pods.Close()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {

@@ -83,6 +83,9 @@ func (c *Cluster) addNode(ctx context.Context, name string, options []NodeOption
 		Name: name, Client: own, Index: node.index, Log: c.playersLog,
 		Drivers: []string{Driver}, Admit: c.admit,
 	}
+	if c.pods != nil {
+		o.Runtime = c.pods
+	}
 	for _, option := range options {
 		option(&o)
 	}

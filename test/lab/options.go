@@ -2,6 +2,7 @@ package lab
 
 import (
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/binaries"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/pods"
 )
 
 // Options say what to start. The zero value is a whole cluster without nodes.
@@ -15,6 +16,10 @@ type Options struct {
 	// WithProvisioner adds csi-provisioner and csi-resizer to what StartSidecar can
 	// run.
 	WithProvisioner bool
+
+	// Pods, if set, runs pods for real, as local processes, and adds the controllers of
+	// Deployments, ReplicaSets and DaemonSets that make them.
+	Pods *pods.Options
 
 	// Nodes are the nodes to add.
 	Nodes []string

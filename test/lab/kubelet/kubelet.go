@@ -47,7 +47,9 @@ type Options struct {
 	Index int
 	// Admit, if set, is asked before a pod becomes ready.
 	Admit func(*corev1.Pod) Verdict
-	Log   *log.Logger
+	// Runtime, if set, runs pods for real.
+	Runtime Runtime
+	Log     *log.Logger
 }
 
 // Kubelet plays one node's kubelet.
@@ -207,6 +209,9 @@ func (k *Kubelet) forget(present map[types.UID]bool) {
 		stuck := k.behaviour.NeverUnmount
 		delete(k.exits, uid)
 		k.mu.Unlock()
+		if k.opts.Runtime != nil && !k.opts.Runtime.Stop(uid) {
+			continue // it wakes us
+		}
 		if !state.held || !stuck {
 			delete(k.states, uid)
 		}

@@ -23,6 +23,9 @@ func (k *Kubelet) syncPod(ctx context.Context, pod *corev1.Pod, b Behaviour) (ti
 		return k.endPod(ctx, pod, state, b)
 	}
 	if failed, asked := k.exit(pod); asked {
+		if k.runs(pod) && !k.opts.Runtime.Stop(pod.UID) {
+			return 0, nil // it wakes us
+		}
 		return 0, k.writeStatus(ctx, pod, func(s *corev1.PodStatus) { setTerminated(pod, s, failed) })
 	}
 	if !state.resolved {
@@ -32,7 +35,10 @@ func (k *Kubelet) syncPod(ctx context.Context, pod *corev1.Pod, b Behaviour) (ti
 		}
 		state.volumes, state.resolved, state.held = volumes, true, true
 	}
-	if pod.Status.Phase == corev1.PodRunning || pod.Status.Phase == corev1.PodFailed {
+	if state.mounted && k.runs(pod) {
+		return k.runPod(ctx, pod)
+	}
+	if pod.Status.Phase == corev1.PodRunning {
 		return 0, nil
 	}
 	return k.startPod(ctx, pod, state, b)
@@ -76,6 +82,8 @@ func (k *Kubelet) startPod(ctx context.Context, pod *corev1.Pod, state *podState
 		return 0, k.writeStatus(ctx, pod, func(s *corev1.PodStatus) { setTerminated(pod, s, true) })
 	case verdict == Wait || b.NeverReady:
 		return 0, nil
+	case k.runs(pod):
+		return k.runPod(ctx, pod)
 	}
 	return 0, k.writeStatus(ctx, pod, func(s *corev1.PodStatus) { setRunning(pod, s, k.opts.Index) })
 }

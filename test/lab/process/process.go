@@ -18,6 +18,8 @@ type Spec struct {
 	Args []string
 	Env  []string // added to this process's environment
 	Log  string   // file, appended to
+	// OnlyEnv leaves this process's environment out.
+	OnlyEnv bool
 
 	// Restart starts the program again when it ends unasked, as a kubelet
 	// does with a container; then such an end is no failure.
@@ -60,6 +62,9 @@ func (p *Process) start() error {
 	defer log.Close() // the child has its own copy
 	cmd := exec.Command(p.spec.Path, p.spec.Args...)
 	cmd.Env = append(os.Environ(), p.spec.Env...)
+	if p.spec.OnlyEnv {
+		cmd.Env = p.spec.Env
+	}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = dieWithParent()
 	if err := spawn(cmd); err != nil {
@@ -148,6 +153,18 @@ func (p *Process) Err() error {
 
 // Failed is closed when the program has ended unasked.
 func (p *Process) Failed() <-chan struct{} { return p.failed }
+
+// ExitCode is how the last run ended: -1 while it runs, or if a signal ended it.
+func (p *Process) ExitCode() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.running:
+		return p.cmd.ProcessState.ExitCode()
+	default:
+		return -1
+	}
+}
 
 // Running tells whether the program runs now.
 func (p *Process) Running() bool {
