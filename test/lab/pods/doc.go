@@ -2,7 +2,7 @@
 //
 // A Runtime is given to the lab's kubelets (lab.Options.Pods); the real controllers
 // of Deployments, ReplicaSets and DaemonSets make the pods. A Program stands for each
-// image. Of what a manifest says of a pod this is honoured:
+// image (Runtime.Add). Of what a manifest says of a pod this is honoured:
 //
 //   - command (but for the program's own name) and args with $(VAR), env with
 //     values, fields of the pod, keys of Secrets and ConfigMaps;

@@ -27,11 +27,8 @@ type Program struct {
 	Args []string
 }
 
-// Options say which pods are run, and by what.
+// Options say which pods are run.
 type Options struct {
-	// Programs are by image, as containers name it. A container with another one
-	// waits (ErrImagePull).
-	Programs map[string]Program
 	// Play, if set, names the pods that kubelets only play, as they play all pods of
 	// a lab without a Runtime.
 	Play func(*corev1.Pod) bool
@@ -45,9 +42,10 @@ type Runtime struct {
 	life   context.Context
 	end    context.CancelFunc
 
-	mu   sync.Mutex
-	pods map[types.UID]*running
-	ips  map[string]bool
+	mu       sync.Mutex
+	programs map[string]Program // by image
+	pods     map[types.UID]*running
+	ips      map[string]bool
 }
 
 // running is a pod that was started.
@@ -61,9 +59,27 @@ type running struct {
 // New makes a Runtime, whose files are below dir: pods, hosts and logs. Only the
 // address of server is used.
 func New(dir string, server *rest.Config, opts Options) *Runtime {
-	r := &Runtime{opts: opts, server: server, dir: dir, pods: map[types.UID]*running{}, ips: map[string]bool{}}
+	r := &Runtime{opts: opts, server: server, dir: dir, programs: map[string]Program{}, pods: map[types.UID]*running{}, ips: map[string]bool{}}
 	r.life, r.end = context.WithCancel(context.Background())
 	return r
+}
+
+// Add lets a program stand for an image, as containers name it. Until then pods with
+// that image wait (ErrImagePull).
+func (r *Runtime) Add(image string, program Program) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.programs[image] = program
+}
+
+func (r *Runtime) program(image string) (Program, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	program, ok := r.programs[image]
+	if !ok {
+		return program, fmt.Errorf("%w: %s", errImage, image)
+	}
+	return program, nil
 }
 
 // Runs implements kubelet.Runtime.
@@ -145,9 +161,9 @@ func (r *Runtime) containers(ctx context.Context, p *running, changed func()) ([
 	var all []*container
 	for i := range s.pod.Spec.Containers {
 		spec := &s.pod.Spec.Containers[i]
-		program, ok := r.opts.Programs[spec.Image]
-		if !ok {
-			return nil, fmt.Errorf("container %s: %w: %s", spec.Name, errImage, spec.Image)
+		program, err := r.program(spec.Image)
+		if err != nil {
+			return nil, fmt.Errorf("container %s: %w", spec.Name, err)
 		}
 		c := &container{name: spec.Name, image: spec.Image, life: r.life, changed: changed, grace: 30 * time.Second}
 		if seconds := s.pod.Spec.TerminationGracePeriodSeconds; seconds != nil {

@@ -207,11 +207,11 @@ func TestPods(t *testing.T) {
 	self, err := os.Executable()
 	must(t, err)
 	c, err := lab.Start(ctx, lab.Options{WithoutKubeVirt: true, Nodes: []string{"node-a", "node-b"}, Pods: &pods.Options{
-		Programs: map[string]pods.Program{"registry.example/web:v1": {Path: self, Args: []string{"--added=$(LAB_POD_IP) $(KUBECONFIG)"}}},
-		Play:     func(pod *corev1.Pod) bool { return pod.Labels["app"] == "played" },
+		Play: func(pod *corev1.Pod) bool { return pod.Labels["app"] == "played" },
 	}})
 	must(t, err)
 	t.Cleanup(func() { must(t, c.Close()) })
+	c.Pods().Add("registry.example/web:v1", pods.Program{Path: self, Args: []string{"--added=$(LAB_POD_IP) $(KUBECONFIG)"}})
 	s := site{c}
 	ctx, cancel = context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
