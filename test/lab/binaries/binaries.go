@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -14,6 +15,7 @@ type Module struct {
 	Name     string   // folder under test/tools
 	Binaries []string // names of the built programs
 	version  string   // module whose version the programs report, if any
+	tags     string   // build tags
 }
 
 // The modules, in the order a lab needs them.
@@ -26,10 +28,32 @@ var (
 	}
 	KubeVirt    = Module{Name: "kubevirt", Binaries: []string{"virt-api", "virt-controller", "manifests"}}
 	Provisioner = Module{Name: "provisioner", Binaries: []string{"csi-provisioner", "csi-resizer"}}
+	// OLM is olm-operator, catalog-operator and opm, under the names of their packages.
+	OLM = Module{
+		Name:     "olm",
+		Binaries: []string{"olm", "catalog", "opm"},
+		tags:     "containers_image_openpgp,exclude_graphdriver_btrfs", // no C libraries
+	}
 )
 
 // All is every module.
-func All() []Module { return []Module{Etcd, Kubernetes, KubeVirt, Provisioner} }
+func All() []Module { return append(Common(), OLM) }
+
+// Common are the modules that most tests need.
+func Common() []Module { return []Module{Etcd, Kubernetes, KubeVirt, Provisioner} }
+
+// Named finds modules by their names.
+func Named(names ...string) ([]Module, error) {
+	var found []Module
+	for _, name := range names {
+		at := slices.IndexFunc(All(), func(m Module) bool { return m.Name == name })
+		if at < 0 {
+			return nil, fmt.Errorf("the lab has no module %q", name)
+		}
+		found = append(found, All()[at])
+	}
+	return found, nil
+}
 
 // Progress receives one line of progress at a time.
 type Progress func(format string, args ...any)

@@ -23,7 +23,7 @@ import (
 const progressEvery = 15 * time.Second
 
 // key is a hash of everything that decides what m builds: its pins, its own
-// sources, the Go release and this machine's kind.
+// sources, its build tags, the Go release and this machine's kind.
 func (m Module) key(source string) (string, error) {
 	files, err := filepath.Glob(filepath.Join(source, "*", "*.go"))
 	if err != nil {
@@ -33,6 +33,9 @@ func (m Module) key(source string) (string, error) {
 	sort.Strings(files)
 	hash := sha256.New()
 	fmt.Fprintln(hash, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	if m.tags != "" {
+		fmt.Fprintln(hash, m.tags)
+	}
 	for _, file := range files {
 		content, err := os.ReadFile(file)
 		if err != nil {
@@ -56,7 +59,7 @@ func (m Module) build(ctx context.Context, source, dir string, progress Progress
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	if err := goBuild(ctx, m.Name, source, tmp, flags, progress); err != nil {
+	if err := m.goBuild(ctx, source, tmp, flags, progress); err != nil {
 		return err
 	}
 	// etcd's main package is the root of its module go.etcd.io/etcd/server.
@@ -74,8 +77,8 @@ func (m Module) build(ctx context.Context, source, dir string, progress Progress
 	return os.Rename(tmp, dir)
 }
 
-func goBuild(ctx context.Context, name, source, out, ldflags string, progress Progress) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-v", "-mod=readonly", "-ldflags", ldflags, "-o", out+"/", "tool")
+func (m Module) goBuild(ctx context.Context, source, out, ldflags string, progress Progress) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-v", "-mod=readonly", "-tags", m.tags, "-ldflags", ldflags, "-o", out+"/", "tool")
 	cmd.Dir = source
 	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "CGO_ENABLED=0")
 	reader, writer, err := os.Pipe()
@@ -87,7 +90,7 @@ func goBuild(ctx context.Context, name, source, out, ldflags string, progress Pr
 		return errors.Join(err, reader.Close(), writer.Close())
 	}
 	_ = writer.Close() // the child holds its own
-	output := report(ctx, name, reader, progress)
+	output := report(ctx, m.Name, reader, progress)
 	if err := cmd.Wait(); err != nil {
 		return fmt.Errorf("go build in %s: %w\n%s", source, err, strings.Join(output, "\n"))
 	}

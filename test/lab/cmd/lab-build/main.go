@@ -1,5 +1,6 @@
 // Command lab-build builds the programs that the lab runs, if they are missing,
-// and says meanwhile how far it is.
+// and says meanwhile how far it is. Arguments name modules of test/tools to build
+// besides.
 package main
 
 import (
@@ -20,7 +21,11 @@ func main() {
 	progress := func(format string, args ...any) {
 		fmt.Printf("[%4.0fs] %s\n", time.Since(started).Seconds(), fmt.Sprintf(format, args...))
 	}
-	if _, err := binaries.Ensure(ctx, progress, binaries.All()...); err != nil {
+	more, err := binaries.Named(os.Args[1:]...)
+	if err == nil {
+		_, err = binaries.Ensure(ctx, progress, append(binaries.Common(), more...)...)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "lab-build:", err)
 		os.Exit(1)
 	}
