@@ -12,7 +12,7 @@ var CSI embed.FS
 
 // Snapshotter is the patch that adds csi-snapshotter to the plugin's controller.
 //
-//go:embed csi-snapshots/snapshotter.yaml
+//go:embed components/snapshotter/snapshotter.yaml
 var Snapshotter []byte
 
 // Prometheus are the ServiceMonitors and alerts.
