@@ -10,7 +10,7 @@ CACHE   := .cache
 export GOFLAGS := -mod=readonly
 LDFLAGS := -X main.version=$(VERSION)
 TOOLS   := test/tools
-MODULES := . $(TOOLS)/etcd $(TOOLS)/generate $(TOOLS)/kubernetes $(TOOLS)/kubevirt $(TOOLS)/provisioner $(TOOLS)/lint
+MODULES := . $(TOOLS)/bundle $(TOOLS)/etcd $(TOOLS)/generate $(TOOLS)/kubernetes $(TOOLS)/kubevirt $(TOOLS)/provisioner $(TOOLS)/lint $(TOOLS)/olm
 
 # The packages of ordinary tests; the lab's own and the end-to-end tests start
 # whole control planes and are bounded in how many run at once.
@@ -102,8 +102,17 @@ generate: ## Generate the CRD and the deep copies of its types
 	@go -C $(TOOLS)/generate build -o $(CURDIR)/$(CACHE)/controller-gen sigs.k8s.io/controller-tools/cmd/controller-gen
 	@$(CACHE)/controller-gen object crd paths=./controllers/driver/v1alpha1 output:crd:dir=config/crd
 
+BUNDLE_IMAGE ?= git.srvlab.io/whiskey/rds-csi-operator-bundle:v$(VERSION)
+.PHONY: bundle
+bundle: ## Generate the OLM bundle and its catalog from config/olm (RELEASE=1 refuses images without digests)
+	cd $(TOOLS)/bundle && go run . -config $(CURDIR)/config -out $(CURDIR)/bundle -version $(VERSION) -image $(BUNDLE_IMAGE) $(if $(RELEASE),-pinned)
+
+.PHONY: verify-bundle
+verify-bundle: ## Check that the bundle is fresh, and valid by all of OLM's validators
+	cd $(TOOLS)/bundle && go vet . && go test -count=1 .
+
 .PHONY: verify
-verify: tidy format vet generate lint clean-tree ## Check that all is tidy, formatted, linted and committed as generated
+verify: tidy format vet generate verify-bundle lint clean-tree ## Check that all is tidy, formatted, linted and committed as generated
 
 .PHONY: tidy
 tidy: ## Check that go.mod and go.sum are what the code needs
