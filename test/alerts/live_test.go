@@ -1,77 +1,45 @@
 package alerts
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
-	"os"
-	"path/filepath"
-	"sync"
+	"strings"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	kubevirtv1 "kubevirt.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
+	"git.srvlab.io/whiskey/rds-csi-operator/rds"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/handler"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/stack"
 )
 
-// notification is what Alertmanager posts.
-type notification struct {
-	Alerts []notifiedAlert `json:"alerts"`
+// vms is the namespace of what is watched.
+const vms = "vms"
+
+// watched is a product at work, and who watches it.
+type watched struct {
+	*stack.Stack
+	*watchers
+	pages *pager
+	vm    *lab.VMI
+	vmim  *kubevirtv1.VirtualMachineInstanceMigration
 }
 
-type notifiedAlert struct {
-	Status      string            `json:"status"` // firing or resolved
-	Labels      map[string]string `json:"labels"`
-	Annotations map[string]string `json:"annotations"`
-}
-
-// pager keeps what arrived.
-type pager struct {
-	mu      sync.Mutex
-	arrived []notifiedAlert
-}
-
-func (p *pager) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
-	var n notification
-	if err := json.NewDecoder(r.Body).Decode(&n); err != nil {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.arrived = append(p.arrived, n.Alerts...)
-}
-
-// find is the first alert that arrived with these labels, among others.
-func (p *pager) find(status string, labels map[string]string) (notifiedAlert, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, a := range p.arrived {
-		matches := a.Status == status
-		for key, value := range labels {
-			matches = matches && a.Labels[key] == value
-		}
-		if matches {
-			return a, true
-		}
-	}
-	return notifiedAlert{}, false
-}
-
-// Two ways to scrape the operator: as its ServiceMonitor says, and where a cluster
-// does not let it keep its own labels.
-var modes = map[string]struct{ honorLabels bool }{"honoured": {true}, "overwritten": {false}}
-
-// TestAlertsArrive: a migration that hangs pages somebody, and so does an operator
-// that dies meanwhile; both resolve.
-func TestAlertsArrive(t *testing.T) {
+// TestLive: a migration that hangs pages somebody, and so do two strangers on one
+// volume and an operator that dies; all of it resolves. Along the way everything that
+// rules, runbooks and README name is looked for.
+func TestLive(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 9*time.Minute)
 	defer cancel()
-	s, err := stack.Start(ctx, stack.Options{Lab: lab.Options{Nodes: []string{"node-a", "node-b"}}})
+	s, err := stack.Start(ctx, stack.Options{
+		Lab: lab.Options{Nodes: []string{"node-a", "node-b", "node-c"}}, OperatorArgs: []string{"--metrics-secure=true", "--settle=2s"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,125 +49,135 @@ func TestAlertsArrive(t *testing.T) {
 		}
 	}()
 	pages := &pager{}
-	startMonitoring(ctx, t, s, pages)
-	const ns = "vms"
-	if err := s.CreateNamespace(ctx, ns); err != nil {
+	w := &watched{Stack: s, pages: pages, watchers: startMonitoring(ctx, t, s, pages, startNode(t, s))}
+	if err := s.CreateNamespace(ctx, vms); err != nil {
 		t.Fatal(err)
 	}
-	vm := s.MustStartVM(ctx, t, ns, "db", func(b lab.VMIBuilder) lab.VMIBuilder {
-		return b.WithAnnotation(dualattach.TimeoutAnnotation, "5s")
+	for _, step := range []struct {
+		name string
+		run  func(context.Context, *testing.T, *watched)
+	}{
+		{"a migration hangs", migrationHangs},
+		{"strangers share a volume", strangersShare},
+		{"the operator dies", operatorDies},
+		{"the commands of the runbooks", runbookCommands},
+		{"the dashboard", dashboardAnswers},
+		{"the migration ends", migrationEnds},
+		{"names in rules, runbooks, dashboard and README", namesExist},
+	} {
+		if !t.Run(step.name, func(t *testing.T) { step.run(ctx, t, w) }) {
+			return // the next ones stand on it
+		}
+	}
+}
+
+// startNode runs the plugin's Node service, and gives the address of its metrics. It
+// remembers a volume whose device is not there: this machine has none.
+func startNode(t *testing.T, s *stack.Stack) string {
+	t.Helper()
+	const handle = "pvc-lost"
+	dir, address := t.TempDir(), freeAddress(t, s)
+	record, err := json.Marshal(map[string]any{
+		"volume": handle, "bootID": strings.TrimSpace(read(t, "/proc/sys/kernel/random/boot_id")), "step": "staged",
+		"staging": dir, "block": true, "nqn": "nqn.2000-02.com.mikrotik:" + handle + ".g1", "nsid": 1, "portals": 1,
 	})
-	vmim, err := s.Migrate(ctx, vm, lab.Following(handler.HoldingAt(handler.Switch)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for mode, about := range map[string]string{"honoured": "namespace", "overwritten": "exported_namespace"} {
-		a := pages.wait(ctx, t, s, "firing", map[string]string{"alertname": "RDSMigrationTimedOut", "mode": mode, about: ns, "vmi": "db", "migration": vmim.Name, "stage": "DualAttached"})
-		if want := fmt.Sprintf("kubectl -n %s describe vmim %s", ns, vmim.Name); !bytes.Contains([]byte(a.Annotations["description"]), []byte(want)) {
-			t.Errorf("the description does not tell %q: %s", want, a.Annotations["description"])
+	write(t, dir, handle+".json", string(record))
+	if _, err := s.RunProcess("csi-node", s.Program("csi-plugin"), []string{
+		"--mode=node", "--endpoint=unix://" + s.Dir + "/node.sock", "--node-name=node-a", "--state-dir=" + dir, "--volume-events=false", "--metrics-address=" + address}); err != nil {
+		t.Fatal(err)
+	}
+	return address
+}
+
+// migrationHangs: the alert arrives, in words that help, and is not about a pod.
+func migrationHangs(ctx context.Context, t *testing.T, w *watched) {
+	w.vm = w.MustStartVM(ctx, t, vms, "db", func(b lab.VMIBuilder) lab.VMIBuilder {
+		return b.WithAnnotation(dualattach.TimeoutAnnotation, "5s")
+	})
+	var err error
+	if w.vmim, err = w.Migrate(ctx, w.vm, lab.Following(handler.HoldingAt(handler.Switch))); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range modes {
+		a := w.pages.wait(ctx, t, w.Stack, "firing", map[string]string{
+			"alertname": "RDSMigrationTimedOut", "mode": m.name, m.about: vms, "vmi": "db", "migration": w.vmim.Name, "stage": "DualAttached"})
+		_, command, _ := strings.Cut(strings.TrimSuffix(a.Annotations["description"], "."), "See kubectl ")
+		if out, err := w.Kubectl(ctx, strings.Fields(command)...); err != nil || !strings.Contains(out, "storageMigrationTimedOut") {
+			t.Errorf("the description's command shows no condition: %v\n%s\n%s", err, a.Annotations["description"], out)
 		}
-		for _, label := range []string{"pod", "instance", "endpoint"} {
+		for _, label := range []string{"pod", "instance", "endpoint", "container"} {
 			if value, ok := a.Labels[label]; ok {
 				t.Errorf("the alert is about %s %s", label, value)
 			}
 		}
 	}
-
-	// The operator dies in the middle of it.
-	s.Operators[0].Kill()
-	pages.wait(ctx, t, s, "firing", map[string]string{"alertname": "RDSOperatorDown", "severity": "critical", "mode": "honoured"})
-	if err := s.Operators[0].Run(); err != nil {
-		t.Fatal(err)
-	}
-	pages.wait(ctx, t, s, "resolved", map[string]string{"alertname": "RDSOperatorDown", "severity": "critical", "mode": "honoured"})
-
-	if err := s.WaitStep(ctx, vmim, handler.Switch); err != nil {
-		t.Fatal(err)
-	}
-	s.Release(vm)
-	pages.wait(ctx, t, s, "resolved", map[string]string{"alertname": "RDSMigrationTimedOut", "mode": "honoured", "vmi": "db"})
 }
 
-func (p *pager) wait(ctx context.Context, t *testing.T, s *stack.Stack, status string, labels map[string]string) notifiedAlert {
-	t.Helper()
-	var found notifiedAlert
-	started := time.Now()
-	err := s.WaitFor(ctx, fmt.Sprintf("alert %v to be %s", labels, status), func(context.Context) (ok bool, _ error) {
-		found, ok = p.find(status, labels)
-		return ok, nil
-	})
-	if err != nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		t.Fatalf("%v; what arrived: %+v", err, p.arrived)
-	}
-	t.Logf("%s (%s) is %s after %s", labels["alertname"], labels["mode"], status, time.Since(started).Round(100*time.Millisecond))
-	return found
-}
-
-// startMonitoring runs an Alertmanager that pages, and a Prometheus for each mode.
-func startMonitoring(ctx context.Context, t *testing.T, s *stack.Stack, pages *pager) {
-	t.Helper()
-	webhook := httptest.NewServer(pages)
-	t.Cleanup(webhook.Close)
-	dir := t.TempDir()
-	readRules(t, dir)
-	alertmanager := freeAddress(t, s)
-	config := write(t, dir, "alertmanager.yaml", fmt.Sprintf(`route: {receiver: pager, group_by: ["..."], group_wait: 1s, group_interval: 1s}
-receivers: [{name: pager, webhook_configs: [{url: %q, send_resolved: true}]}]
-`, webhook.URL))
-	if _, err := s.RunProcess("alertmanager", binary(t, "prometheus-alertmanager"), []string{
-		"--config.file=" + config, "--storage.path=" + filepath.Join(dir, "alertmanager"), "--web.listen-address=" + alertmanager, "--cluster.listen-address="}); err != nil {
-		t.Fatal(err)
-	}
-	for mode, m := range modes {
-		config := write(t, dir, mode+".yaml", fmt.Sprintf(`global: {scrape_interval: 1s, evaluation_interval: 1s, external_labels: {mode: %s}}
-rule_files: [rules.yaml]
-alerting: {alertmanagers: [{static_configs: [{targets: [%q]}]}]}
-scrape_configs:
-- job_name: rds-csi-operator
-  honor_labels: %v
-  static_configs:
-  - targets: [%q]
-    labels: {namespace: %s, pod: rds-csi-operator-1, container: operator, endpoint: metrics, service: rds-csi-operator}
-`, mode, alertmanager, m.honorLabels, s.Operators[0].Metrics, stack.Namespace))
-		address := freeAddress(t, s)
-		if _, err := s.RunProcess("prometheus-"+mode, binary(t, "prometheus"), []string{
-			"--config.file=" + config, "--storage.tsdb.path=" + filepath.Join(dir, mode), "--web.listen-address=" + address}); err != nil {
-			t.Fatal(err)
-		}
-		err := s.WaitFor(ctx, "Prometheus to be ready", func(ctx context.Context) (bool, error) {
-			request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/-/ready", nil)
-			if err != nil {
-				return false, err
-			}
-			response, err := http.DefaultClient.Do(request)
-			if err != nil {
-				return false, nil // not listening yet
-			}
-			defer response.Body.Close()
-			return response.StatusCode == http.StatusOK, nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func freeAddress(t *testing.T, s *stack.Stack) string {
-	t.Helper()
-	port, err := s.FreePort()
+// strangersShare: a pod gets a volume that another one uses, past the plugin: on the
+// array somebody wrote that its node holds it.
+func strangersShare(ctx context.Context, t *testing.T, w *watched) {
+	claim, err := w.CreateRWXClaim(ctx, vms, "disk", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("127.0.0.1:%d", port)
-}
-
-func write(t *testing.T, dir, name, text string) string {
-	t.Helper()
-	file := filepath.Join(dir, name)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	pv := &corev1.PersistentVolume{}
+	if err := w.Client.Get(ctx, client.ObjectKey{Name: claim.Spec.VolumeName}, pv); err != nil {
 		t.Fatal(err)
 	}
-	return file
+	slot := pv.Spec.CSI.VolumeHandle
+	for pod, node := range map[string]string{"first": "node-a", "second": "node-b"} { // in any order
+		ledger := rds.ParseLedger(w.Comment(slot))
+		if len(ledger.Publications) > 0 {
+			ledger.Generation++
+			ledger.Publications = append(ledger.Publications, rds.Publication{Node: rds.NodeKey(node), Since: time.Now()})
+			if out, err := w.Array.Run(ctx, fmt.Sprintf(`/disk set [find slot="%s"] comment="%s"`, slot, ledger)); err != nil || out != "" {
+				t.Fatalf("%q, %v", out, err)
+			}
+		}
+		p := lab.NewPod(vms, pod, node, claim.Name)
+		if err := w.Client.Create(ctx, p); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.WaitPod(ctx, p, corev1.PodRunning); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, m := range modes {
+		w.pages.wait(ctx, t, w.Stack, "firing", map[string]string{
+			"alertname": "RDSUnexplainedDualAttach", "severity": "critical", "mode": m.name, m.about: vms, "persistentvolumeclaim": claim.Name})
+	}
+}
+
+// operatorDies while a migration is under way, and comes back.
+func operatorDies(ctx context.Context, t *testing.T, w *watched) {
+	down := func(m mode) map[string]string {
+		return map[string]string{"alertname": "RDSOperatorDown", "severity": "critical", "mode": m.name}
+	}
+	w.Operators[0].Kill()
+	for _, m := range modes {
+		w.pages.wait(ctx, t, w.Stack, "firing", down(m))
+	}
+	if err := w.Operators[0].Run(); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range modes {
+		w.pages.wait(ctx, t, w.Stack, "resolved", down(m))
+	}
+}
+
+// migrationEnds: the handler that held it lets it go.
+func migrationEnds(ctx context.Context, t *testing.T, w *watched) {
+	if err := w.WaitStep(ctx, w.vmim, handler.Switch); err != nil {
+		t.Fatal(err)
+	}
+	w.Release(w.vm)
+	if err := w.WaitMigration(ctx, w.vmim, kubevirtv1.MigrationSucceeded); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range modes {
+		w.pages.wait(ctx, t, w.Stack, "resolved", map[string]string{"alertname": "RDSMigrationTimedOut", "mode": m.name, m.about: vms, "vmi": "db", "stage": "DualAttached"})
+	}
 }

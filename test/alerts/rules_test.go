@@ -33,28 +33,22 @@ type ruleSpec struct {
 	} `json:"groups"`
 }
 
-// readRules gives the rules, and writes them as Prometheus reads them into dir.
-func readRules(t *testing.T, dir string) []rule {
+// readSpec gives the rules as Prometheus reads them.
+func readSpec(t *testing.T) ruleSpec {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(manifests, "rules.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var manifest struct {
 		Spec ruleSpec `json:"spec"`
 	}
-	if err := yaml.Unmarshal(data, &manifest); err != nil {
+	if err := yaml.Unmarshal([]byte(read(t, filepath.Join(manifests, "rules.yaml"))), &manifest); err != nil {
 		t.Fatal(err)
 	}
-	plain, err := yaml.Marshal(manifest.Spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "rules.yaml"), plain, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	return manifest.Spec
+}
+
+func readRules(t *testing.T) []rule {
+	t.Helper()
 	var all []rule
-	for _, group := range manifest.Spec.Groups {
+	for _, group := range readSpec(t).Groups {
 		all = append(all, group.Rules...)
 	}
 	return all
@@ -76,50 +70,46 @@ func binary(t *testing.T, name string) string {
 // TestRules runs promtool's tests, one for firing and one for not firing of each
 // alert: promtool knows of none that has no test, so that is checked here.
 func TestRules(t *testing.T) {
+	const tests = "rules.test.yaml"
 	dir := t.TempDir()
-	rules := readRules(t, dir)
-	tests, err := os.ReadFile("testdata/rules.test.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(dir, "rules.test.yaml")
-	if err := os.WriteFile(file, tests, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, args := range [][]string{{"check", "rules", filepath.Join(dir, "rules.yaml")}, {"test", "rules", file}} {
+	writeYAML(t, dir, "rules.yaml", readSpec(t))
+	write(t, dir, tests, read(t, filepath.Join("testdata", tests)))
+	for _, args := range [][]string{{"check", "rules", filepath.Join(dir, "rules.yaml")}, {"test", "rules", filepath.Join(dir, tests)}} {
 		if out, err := exec.CommandContext(t.Context(), binary(t, "promtool"), args...).CombinedOutput(); err != nil {
 			t.Errorf("promtool %s: %v\n%s", strings.Join(args[:2], " "), err, out)
 		}
 	}
-	fires, quiet := alertTests(t, tests)
-	for _, r := range rules {
-		if !fires[r.Alert] || !quiet[r.Alert] {
-			t.Errorf("alert %s: tested to fire: %v, to be quiet: %v", r.Alert, fires[r.Alert], quiet[r.Alert])
+	fires, quiet := alertTests(t, read(t, filepath.Join("testdata", tests)))
+	for _, r := range readRules(t) {
+		if severity := r.Labels["severity"]; !fires[r.Alert+"/"+severity] || !quiet[r.Alert] {
+			t.Errorf("alert %s (%s): tested to fire: %v, to be quiet: %v", r.Alert, severity, fires[r.Alert+"/"+severity], quiet[r.Alert])
 		}
 	}
 }
 
-// alertTests are the alerts that promtool's file expects to fire and not to fire.
-func alertTests(t *testing.T, file []byte) (fires, quiet map[string]bool) {
+// alertTests are the alerts that promtool's file expects to fire, as NAME/SEVERITY, and
+// those that it expects not to fire.
+func alertTests(t *testing.T, file string) (fires, quiet map[string]bool) {
 	t.Helper()
 	var content struct {
 		Tests []struct {
 			Alerts []struct {
 				Name     string `json:"alertname"`
-				Expected []any  `json:"exp_alerts"`
+				Expected []struct {
+					Labels map[string]string `json:"exp_labels"`
+				} `json:"exp_alerts"`
 			} `json:"alert_rule_test"`
 		} `json:"tests"`
 	}
-	if err := yaml.Unmarshal(file, &content); err != nil {
+	if err := yaml.Unmarshal([]byte(file), &content); err != nil {
 		t.Fatal(err)
 	}
 	fires, quiet = map[string]bool{}, map[string]bool{}
 	for _, test := range content.Tests {
 		for _, a := range test.Alerts {
-			if len(a.Expected) > 0 {
-				fires[a.Name] = true
-			} else {
-				quiet[a.Name] = true
+			quiet[a.Name] = quiet[a.Name] || len(a.Expected) == 0
+			for _, e := range a.Expected {
+				fires[a.Name+"/"+e.Labels["severity"]] = true
 			}
 		}
 	}
@@ -128,7 +118,7 @@ func alertTests(t *testing.T, file []byte) (fires, quiet map[string]bool) {
 
 // TestConventions: KubeVirt's labels and annotations, and a runbook that exists.
 func TestConventions(t *testing.T) {
-	for _, r := range readRules(t, t.TempDir()) {
+	for _, r := range readRules(t) {
 		for _, label := range []string{"severity", "operator_health_impact", "kubernetes_operator_part_of", "kubernetes_operator_component"} {
 			if r.Labels[label] == "" {
 				t.Errorf("alert %s has no label %s", r.Alert, label)

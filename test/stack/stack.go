@@ -56,6 +56,8 @@ type Stack struct {
 	*lab.Cluster
 	Array  *routeros.Server
 	Plugin *lab.Process
+	// PluginMetrics is the address of its metrics.
+	PluginMetrics string
 	// Sidecars are csi-attacher, csi-provisioner and csi-resizer, by name.
 	Sidecars map[string]*lab.Process
 	// Operators are the running replicas; any of them may lead.
@@ -139,6 +141,9 @@ func (s *Stack) start(ctx context.Context) error {
 	return nil
 }
 
+// Program is the path of one of the product's commands, as it was built for this stack.
+func (s *Stack) Program(name string) string { return filepath.Join(s.Dir, "bin", name) }
+
 // GrantVMICondition allows the operator to write conditions on VMIs.
 func (s *Stack) GrantVMICondition(ctx context.Context) error {
 	return s.ApplyKustomize(ctx, filepath.Join(s.root, "config/components/vmi-condition"))
@@ -164,12 +169,13 @@ func (s *Stack) startPlugin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.PluginMetrics = fmt.Sprintf("127.0.0.1:%d", metrics)
 	s.socket = filepath.Join(s.Dir, "csi.sock")
 	args := []string{
 		"--mode=controller", "--endpoint=unix://" + s.socket, "--kubeconfig=" + kubeconfig,
-		"--arrays-file=" + s.arraysFile("csi"), fmt.Sprintf("--metrics-address=127.0.0.1:%d", metrics), "--log-format=console",
+		"--arrays-file=" + s.arraysFile("csi"), "--metrics-address=" + s.PluginMetrics, "--log-format=console",
 	}
-	s.Plugin, err = s.RunProcess("csi-plugin", filepath.Join(s.Dir, "bin", "csi-plugin"), append(args, s.opts.PluginArgs...))
+	s.Plugin, err = s.RunProcess("csi-plugin", s.Program("csi-plugin"), append(args, s.opts.PluginArgs...))
 	if err != nil {
 		return err
 	}
@@ -230,7 +236,7 @@ func (s *Stack) newOperator(ctx context.Context, options OperatorOptions) (*Oper
 		run = s.RunRestarting
 	}
 	s.operators++
-	o.Process, err = run(fmt.Sprintf("operator-%d", s.operators), filepath.Join(s.Dir, "bin", "operator"), args)
+	o.Process, err = run(fmt.Sprintf("operator-%d", s.operators), s.Program("operator"), args)
 	return o, err
 }
 
