@@ -102,8 +102,7 @@ func migrationHangs(ctx context.Context, t *testing.T, w *watched) {
 		t.Fatal(err)
 	}
 	for _, m := range modes {
-		a := w.pages.wait(ctx, t, w.Stack, "firing", map[string]string{
-			"alertname": "RDSMigrationTimedOut", "mode": m.name, m.about: vms, "vmi": "db", "migration": w.vmim.Name, "stage": "DualAttached"})
+		a := w.pages.wait(ctx, t, w.Stack, "firing", w.timedOut(m))
 		_, command, _ := strings.Cut(strings.TrimSuffix(a.Annotations["description"], "."), "See kubectl ")
 		if out, err := w.Kubectl(ctx, strings.Fields(command)...); err != nil || !strings.Contains(out, "storageMigrationTimedOut") {
 			t.Errorf("the description's command shows no condition: %v\n%s\n%s", err, a.Annotations["description"], out)
@@ -114,6 +113,10 @@ func migrationHangs(ctx context.Context, t *testing.T, w *watched) {
 			}
 		}
 	}
+}
+
+func (w *watched) timedOut(m mode) map[string]string {
+	return map[string]string{"alertname": "RDSMigrationTimedOut", "mode": m.name, m.about: vms, "vmi": "db", "migration": w.vmim.Name, "stage": "DualAttached"}
 }
 
 // strangersShare: a pod gets a volume that another one uses, past the plugin: on the
@@ -151,7 +154,8 @@ func strangersShare(ctx context.Context, t *testing.T, w *watched) {
 	}
 }
 
-// operatorDies while a migration is under way, and comes back.
+// operatorDies while a migration is under way, and comes back. Without it nobody tells of
+// the migration any more; then it is told again.
 func operatorDies(ctx context.Context, t *testing.T, w *watched) {
 	down := func(m mode) map[string]string {
 		return map[string]string{"alertname": "RDSOperatorDown", "severity": "critical", "mode": m.name}
@@ -159,12 +163,14 @@ func operatorDies(ctx context.Context, t *testing.T, w *watched) {
 	w.Operators[0].Kill()
 	for _, m := range modes {
 		w.pages.wait(ctx, t, w.Stack, "firing", down(m))
+		w.pages.wait(ctx, t, w.Stack, "resolved", w.timedOut(m))
 	}
 	if err := w.Operators[0].Run(); err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range modes {
 		w.pages.wait(ctx, t, w.Stack, "resolved", down(m))
+		w.pages.wait(ctx, t, w.Stack, "firing", w.timedOut(m))
 	}
 }
 
@@ -178,6 +184,6 @@ func migrationEnds(ctx context.Context, t *testing.T, w *watched) {
 		t.Fatal(err)
 	}
 	for _, m := range modes {
-		w.pages.wait(ctx, t, w.Stack, "resolved", map[string]string{"alertname": "RDSMigrationTimedOut", "mode": m.name, m.about: vms, "vmi": "db", "stage": "DualAttached"})
+		w.pages.wait(ctx, t, w.Stack, "resolved", w.timedOut(m))
 	}
 }

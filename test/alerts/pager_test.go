@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -40,23 +41,24 @@ func (p *pager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.arrived = append(p.arrived, n.Alerts...)
 }
 
-// find is the first alert that arrived with these labels, among others.
+// find is the alert with these labels, among others, as it arrived last, if that is its
+// status: an alert that fired and resolved may fire again.
 func (p *pager) find(status string, labels map[string]string) (notifiedAlert, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, a := range p.arrived {
-		matches := a.Status == status
+	for _, a := range slices.Backward(p.arrived) {
+		matches := true
 		for key, value := range labels {
 			matches = matches && a.Labels[key] == value
 		}
 		if matches {
-			return a, true
+			return a, a.Status == status
 		}
 	}
 	return notifiedAlert{}, false
 }
 
-// wait waits until an alert with these labels has arrived.
+// wait waits until an alert with these labels has this status.
 func (p *pager) wait(ctx context.Context, t *testing.T, s *stack.Stack, status string, labels map[string]string) notifiedAlert {
 	t.Helper()
 	var found notifiedAlert
