@@ -14,7 +14,7 @@ MODULES := . $(TOOLS)/bundle $(TOOLS)/etcd $(TOOLS)/generate $(TOOLS)/kubernetes
 
 # The packages of ordinary tests; the lab's own and the end-to-end tests start
 # whole control planes and are bounded in how many run at once.
-UNIT = $$(go list ./... | grep -vE '/test/(lab|e2e|dataplane|alerts|install)(/|$$)')
+UNIT = $$(go list ./... | grep -vE '/test/(lab|e2e|dataplane|alerts|images|install)(/|$$)')
 LAB  = ./test/lab/... ./test/install ./test/e2e/...
 
 .PHONY: help
@@ -79,6 +79,19 @@ test-dataplane: ## Run the tests over real NVMe/TCP in three QEMU guests (instal
 test-alerts: lab-binaries ## Run the alerts by promtool, and by Prometheus and Alertmanager (unpacks Debian packages)
 	test/alerts/prerequisites.sh
 	go test ./test/alerts -v -count=1 -timeout 10m
+
+CONTAINER_TOOL ?= docker
+REGISTRY       ?= git.srvlab.io/whiskey
+TAG            ?= dev
+.PHONY: images
+images: ## Build the images of the operator and the plugin (CONTAINER_TOOL=docker, podman or buildah; REGISTRY, TAG)
+	$(CONTAINER_TOOL) build --build-arg VERSION=$(VERSION) --target operator -t $(REGISTRY)/rds-csi-operator:$(TAG) .
+	$(CONTAINER_TOOL) build --build-arg VERSION=$(VERSION) --target csi-plugin -t $(REGISTRY)/rds-csi-plugin:$(TAG) .
+
+.PHONY: test-images
+test-images: ## Build the images and start them, by buildah and on bases of its own (installs Debian packages, needs root)
+	test/images/prerequisites.sh
+	go test ./test/images -v -count=1 -timeout 20m
 
 .PHONY: lab-binaries
 lab-binaries: ## Build etcd, Kubernetes, the CSI sidecars and KubeVirt for the lab, where missing
