@@ -45,7 +45,7 @@ func runNode(ctx context.Context, o Options, log logr.Logger, registry *promethe
 		return err
 	}
 	at := &endpoint{path: o.socket(), grace: o.ShutdownTimeout, register: func(g *grpc.Server) { server.Register(g) }, edge: csi.Interceptor(log, metrics, nil)}
-	stopAdmin, err := serveAdmin(log, o.MetricsAddress, registry, at.serving.Load)
+	stopAdmin, err := serveAdmin(log, o, registry, at.serving.Load)
 	if err != nil {
 		return err
 	}

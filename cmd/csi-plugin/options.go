@@ -39,6 +39,7 @@ type Options struct {
 	VolumeEvents bool
 
 	MetricsAddress  string // empty: none
+	MetricsSecure   bool
 	ShutdownTimeout time.Duration
 	LogLevel        int
 	LogFormat       string
@@ -61,6 +62,7 @@ func (o *Options) AddFlags(f *flag.FlagSet) {
 	o.Node.AddFlags(f)
 	f.BoolVar(&o.VolumeEvents, "volume-events", true, "node mode: tell on a volume's claim, by events, that the volume cannot be used on this node, or can again")
 	f.StringVar(&o.MetricsAddress, "metrics-address", "127.0.0.1:8080", "where to serve /metrics, /healthz and /readyz; empty: nowhere")
+	f.BoolVar(&o.MetricsSecure, "metrics-secure", false, "serve these over HTTPS, and /metrics only to whom RBAC allows to get it")
 	f.DurationVar(&o.ShutdownTimeout, "shutdown-timeout", 20*time.Second, "how long requests may take to end after SIGTERM")
 	f.IntVar(&o.LogLevel, "log-level", 0, "verbosity: 0 what changed, 1 why, 3 requests without their secrets")
 	f.StringVar(&o.LogFormat, "log-format", "json", "json or console")

@@ -2,22 +2,18 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"runtime/debug"
-	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/go-logr/zapr"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"google.golang.org/grpc"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
@@ -91,7 +87,7 @@ func serve(ctx context.Context, o Options, log logr.Logger, registry *prometheus
 		register: func(g *grpc.Server) { server.Register(g) },
 		edge:     csi.Interceptor(log, metrics, ready),
 	}
-	stopAdmin, err := serveAdmin(log, o.MetricsAddress, registry, at.serving.Load)
+	stopAdmin, err := serveAdmin(log, o, registry, at.serving.Load)
 	if err != nil {
 		return err
 	}
@@ -139,6 +135,18 @@ func openArrays(path string, log logr.Logger, metrics *csi.Metrics) ([]csi.Backe
 }
 
 func newClient(o Options) (kubernetes.Interface, error) {
+	config, err := clientConfig(o)
+	if err != nil {
+		return nil, err
+	}
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("configure the Kubernetes client: %w", err)
+	}
+	return client, nil
+}
+
+func clientConfig(o Options) (*rest.Config, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", o.Kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("configure the Kubernetes client: %w", err)
@@ -148,11 +156,7 @@ func newClient(o Options) (kubernetes.Interface, error) {
 	// Lists of all attachments are several times smaller than in JSON.
 	config.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
 	config.ContentType = "application/vnd.kubernetes.protobuf"
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, fmt.Errorf("configure the Kubernetes client: %w", err)
-	}
-	return client, nil
+	return config, nil
 }
 
 func newLogger(o Options) (logr.Logger, error) {
@@ -167,35 +171,6 @@ func newLogger(o Options) (logr.Logger, error) {
 		return logr.Logger{}, fmt.Errorf("configure the log: %w", err)
 	}
 	return zapr.NewLogger(logger), nil
-}
-
-// serveAdmin serves metrics and health until stop is called. Healthy is who runs;
-// ready is who serves CSI.
-func serveAdmin(log logr.Logger, address string, registry *prometheus.Registry, ready func() bool) (stop func(), err error) {
-	if address == "" {
-		return func() {}, nil
-	}
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("serve metrics: %w", err)
-	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if !ready() {
-			http.Error(w, "not serving CSI", http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	})
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
-	go func() {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			log.Error(err, "metrics and health are no longer served")
-		}
-	}()
-	return func() { _ = server.Close() }, nil
 }
 
 func buildVersion() string {

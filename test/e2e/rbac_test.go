@@ -42,6 +42,8 @@ var programs = map[string]program{
 var unplayed = map[string]string{
 	"rds-csi-operator-driver":      "the stack deploys nothing by an RDSDriver",
 	"rds-csi-metrics-reader":       "it is for a Prometheus to be bound to",
+	"rds-csi-controller-metrics":   "the stack's plugin serves its metrics on loopback, to all",
+	"rds-csi-node-metrics":         "the same",
 	"rds-csi-snapshotter":          "the lab has no csi-snapshotter",
 	"rds-csi-node":                 "the lab's nodes run no plugin",
 	"rds-csi-provisioner":          "as csi-provisioner's own project grants them; only denials are looked for",

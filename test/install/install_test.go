@@ -9,12 +9,15 @@ import (
 	"net"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	gossh "golang.org/x/crypto/ssh"
 	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -25,6 +28,8 @@ import (
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/driver/v1alpha1"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/binaries"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/pods"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/process"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/routeros"
 )
@@ -35,20 +40,22 @@ const (
 	driverName = "rds.csi.srvlab.io"
 )
 
-// site is a cluster with config/default, the operator, and an array beside it.
+// site is a cluster with config/default, and an array beside it.
 type site struct {
 	*lab.Cluster
-	client   client.Client // knows the RDSDriver
-	array    *routeros.Server
-	key      []byte // of the array's user
-	operator *lab.Process
+	client client.Client // knows the RDSDriver
+	array  *routeros.Server
+	key    []byte // of the array's user
 }
 
 // TestInstall goes through the life of an installation.
 func TestInstall(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute) // a cold build
 	defer cancel()
 	s := open(ctx, t)
+	ctx, cancel = context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	t.Run("two operators", func(t *testing.T) { s.operators(ctx, t) })
 	t.Run("refusals", func(t *testing.T) { s.refusals(ctx, t) })
 
 	d := s.driver()
@@ -66,38 +73,81 @@ func TestInstall(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.waitCondition(ctx, t, v1alpha1.ConditionDegraded, metav1.ConditionFalse)
+	s.waitCondition(ctx, t, v1alpha1.ConditionAvailable, metav1.ConditionTrue)
 	t.Run("deployed", func(t *testing.T) { s.deployed(ctx, t) })
+	t.Run("a migration", func(t *testing.T) { s.migration(ctx, t) })
+	t.Run("metrics", func(t *testing.T) { s.metrics(ctx, t) })
 	t.Run("drift", func(t *testing.T) { s.drift(ctx, t) })
 	t.Run("changes", func(t *testing.T) { s.changes(ctx, t) })
 	t.Run("array away", func(t *testing.T) { s.arrayAway(ctx, t) })
 	t.Run("deletion", func(t *testing.T) { s.deletion(ctx, t) })
 }
 
+// open makes an empty cluster with KubeVirt and applies config/default.
 func open(ctx context.Context, t *testing.T) *site {
 	t.Helper()
-	c, err := lab.Start(ctx, lab.Options{WithoutKubeVirt: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c, err := lab.Start(ctx, lab.Options{
+		Nodes: []string{"node-a", "node-b"},
+		Pods: &pods.Options{Play: func(pod *corev1.Pod) bool {
+			return pod.Namespace != namespace || pod.Labels["app.kubernetes.io/name"] == "rds-csi-node"
+		}},
+	})
+	must(t, err)
 	s := &site{Cluster: c}
 	t.Cleanup(func() {
+		if t.Failed() {
+			s.tellLogs(t)
+		}
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
 	})
+	s.startArray(t)
+	s.addPrograms(ctx, t)
+	_, err = c.Kubectl(ctx, "apply", "-k", filepath.Join(root, "config/default"))
+	must(t, err)
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, storagev1.AddToScheme, v1alpha1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, storagev1.AddToScheme, coordinationv1.AddToScheme, v1alpha1.AddToScheme} {
 		must(t, add(scheme))
 	}
-	must(t, c.CreateNamespace(ctx, "kubevirt")) // config/default binds the grant there
-	must(t, c.ApplyKustomize(ctx, filepath.Join(root, "config/default")))
-	admin, err := c.ConfigForUser("admin", "system:masters")
+	s.client, err = client.New(c.Config(), client.Options{Scheme: scheme, Log: logr.Discard()})
 	must(t, err)
-	s.client, err = client.New(admin, client.Options{Scheme: scheme})
-	must(t, err)
-	s.startArray(t)
-	s.startOperator(ctx, t)
 	return s
+}
+
+// addPrograms says what stands for the images that config/default names.
+func (s *site) addPrograms(ctx context.Context, t *testing.T) {
+	t.Helper()
+	dir := t.TempDir()
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", dir, root+"/cmd/...").CombinedOutput(); err != nil {
+		t.Fatalf("build the product: %v\n%s", err, out)
+	}
+	built, err := binaries.Ensure(ctx, t.Logf, binaries.Kubernetes, binaries.Provisioner)
+	must(t, err)
+	text, err := s.Kubectl(ctx, "kustomize", filepath.Join(root, "config/default"))
+	must(t, err)
+	images := map[string]string{} // by the program's name
+	for _, m := range regexp.MustCompile(`RELATED_IMAGE_([A-Z_]+)\n\s+value: (\S+)`).FindAllStringSubmatch(text, -1) {
+		images[strings.ReplaceAll(strings.ToLower(m[1]), "_", "-")] = m[2]
+	}
+	images["operator"] = regexp.MustCompile(`image: (\S+)`).FindStringSubmatch(text)[1]
+	built["operator"], built["csi-plugin"] = filepath.Join(dir, "operator"), filepath.Join(dir, "csi-plugin")
+	more := map[string][]string{"operator": {"--poll-interval=1s", "--log-format=console"}}
+	for _, name := range []string{"operator", "csi-plugin", "csi-attacher", "csi-provisioner", "csi-resizer"} {
+		if images[name] == "" {
+			t.Fatalf("config/default names no image of %s, only %v", name, images)
+		}
+		s.Pods().Add(images[name], pods.Program{Path: built[name], Args: append([]string{"--kubeconfig=$(KUBECONFIG)"}, more[name]...)})
+	}
+}
+
+// tellLogs shows how the programs' logs end.
+func (s *site) tellLogs(t *testing.T) {
+	logs, err := filepath.Glob(filepath.Join(s.Dir, "logs", namespace+"_*.log"))
+	must(t, err)
+	for _, log := range append(logs, filepath.Join(s.Dir, "logs", "players.log")) {
+		t.Logf("the end of %s:\n%s", filepath.Base(log), process.Tail(log, 25))
+	}
 }
 
 func must(t *testing.T, err error) {
@@ -126,36 +176,18 @@ func (s *site) startArray(t *testing.T) {
 	t.Cleanup(func() { _ = s.array.Close() })
 }
 
-// startOperator runs the operator's container as its Deployment says, but for the
-// addresses it listens at.
-func (s *site) startOperator(ctx context.Context, t *testing.T) {
-	t.Helper()
-	var deployment appsv1.Deployment
-	must(t, s.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "rds-csi-operator"}, &deployment))
-	pod := deployment.Spec.Template.Spec
-	binary := filepath.Join(t.TempDir(), "operator")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, root+"/cmd/operator").CombinedOutput(); err != nil {
-		t.Fatalf("build the operator: %v\n%s", err, out)
-	}
-	kubeconfig, err := s.KubeconfigFor(ctx, namespace, pod.ServiceAccountName)
-	must(t, err)
-	metrics, err := s.FreePort()
-	must(t, err)
-	health, err := s.FreePort()
-	must(t, err)
-	args := append(pod.Containers[0].Args, "--kubeconfig="+kubeconfig, "--lease-namespace="+namespace, "--poll-interval=1s", "--log-format=console",
-		fmt.Sprintf("--metrics-bind-address=127.0.0.1:%d", metrics), fmt.Sprintf("--health-probe-bind-address=127.0.0.1:%d", health))
-	var env []string
-	for _, e := range pod.Containers[0].Env {
-		env = append(env, e.Name+"="+e.Value)
-	}
-	s.operator, err = s.RunProcess("operator", binary, args, env...)
-	must(t, err)
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the end of the operator's log:\n%s", process.Tail(s.operator.LogFile(), 60))
-		}
-	})
+// operators: both run, on two nodes, and one of them leads.
+func (s *site) operators(ctx context.Context, t *testing.T) {
+	must(t, s.WaitFor(ctx, "two ready operators", func(ctx context.Context) (bool, error) {
+		var deployment appsv1.Deployment
+		err := s.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "rds-csi-operator"}, &deployment)
+		return deployment.Status.ReadyReplicas == 2 && deployment.Status.AvailableReplicas == 2, err
+	}))
+	lease := &coordinationv1.Lease{}
+	must(t, s.WaitFor(ctx, "a leader", func(ctx context.Context) (bool, error) {
+		err := s.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "rds-csi-operator"}, lease)
+		return err == nil && lease.Spec.HolderIdentity != nil && *lease.Spec.HolderIdentity != "", client.IgnoreNotFound(err)
+	}))
 }
 
 func (s *site) driver() *v1alpha1.RDSDriver {
@@ -218,9 +250,13 @@ func (s *site) deployed(ctx context.Context, t *testing.T) {
 	if len(d.Status.Arrays) != 1 || !d.Status.Arrays[0].Reachable || d.Status.Arrays[0].Version == "" || d.Status.Arrays[0].Size.Value() != 4<<40 || d.Status.ArraysReachable != "1/1" {
 		t.Errorf("status of the array: %+v, %q", d.Status.Arrays, d.Status.ArraysReachable)
 	}
-	// No pods run here, and it says so.
-	if c := meta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionAvailable); c == nil || c.Status != metav1.ConditionFalse || !strings.Contains(c.Message, "rds-csi-controller") {
-		t.Errorf("Available without pods: %+v", c)
+	if c := meta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionVMIWritable); c == nil || c.Status != metav1.ConditionTrue {
+		t.Errorf("config/default grants the conditions of VMIs, and the status says %+v", c)
+	}
+	var node appsv1.DaemonSet
+	must(t, s.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "rds-csi-node"}, &node))
+	if node.Status.NumberReady != 2 {
+		t.Errorf("of the node pods %d are ready", node.Status.NumberReady)
 	}
 	for name, object := range map[string]client.Object{
 		"rds-csi-controller": &appsv1.Deployment{}, "rds-csi-node": &appsv1.DaemonSet{}, "rds-csi-arrays": &corev1.ConfigMap{},
@@ -233,25 +269,37 @@ func (s *site) deployed(ctx context.Context, t *testing.T) {
 	for name, object := range map[string]client.Object{driverName: &storagev1.CSIDriver{}, "rds": &storagev1.StorageClass{}, "rds-late": &storagev1.StorageClass{}} {
 		must(t, s.client.Get(ctx, client.ObjectKey{Name: name}, object))
 	}
-	s.atRest(ctx, t)
+	resting, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	s.atRest(resting, t)
 }
 
-// atRest: the operator writes nothing when nothing changes, over three looks at the array.
+// atRest: once all has settled the operators ask and write nothing while nothing
+// changes, over three looks of each at the array.
 func (s *site) atRest(ctx context.Context, t *testing.T) {
 	t.Helper()
-	var deployment appsv1.Deployment
-	key := client.ObjectKey{Namespace: namespace, Name: "rds-csi-controller"}
-	must(t, s.client.Get(ctx, key, &deployment))
-	mark, err := s.MarkAudit()
-	must(t, err)
-	before := s.array.Stats().Commands
-	must(t, s.WaitFor(ctx, "three looks at the array", func(context.Context) (bool, error) { return s.array.Stats().Commands >= before+3, nil }))
-	events, err := s.AuditSince(mark)
-	must(t, err)
-	for _, e := range events {
-		if e.User.Name == "system:serviceaccount:"+namespace+":rds-csi-operator" && e.Object.Resource != "leases" {
-			t.Errorf("at rest the operator did %s %s %s", e.Verb, e.Object.Resource, e.Object.Name)
+	var did []string
+	err := s.WaitFor(ctx, "the operators at rest", func(ctx context.Context) (bool, error) {
+		did = nil
+		mark, err := s.MarkAudit()
+		if err != nil {
+			return false, err
 		}
+		before := s.array.Stats().Commands
+		err = s.WaitFor(ctx, "looks at the array", func(context.Context) (bool, error) { return s.array.Stats().Commands >= before+6, nil })
+		if err != nil {
+			return false, err
+		}
+		events, err := s.AuditSince(mark)
+		for _, e := range events {
+			if e.User.Name == "system:serviceaccount:"+namespace+":rds-csi-operator" && e.Object.Resource != "leases" {
+				did = append(did, e.Verb+" "+e.Object.Resource+" "+e.Object.Name)
+			}
+		}
+		return len(did) == 0, err
+	})
+	if err != nil {
+		t.Errorf("%v; they did %q", err, did)
 	}
 }
 
@@ -259,9 +307,8 @@ func (s *site) atRest(ctx context.Context, t *testing.T) {
 func (s *site) drift(ctx context.Context, t *testing.T) {
 	var deployment appsv1.Deployment
 	key := client.ObjectKey{Namespace: namespace, Name: "rds-csi-controller"}
-	must(t, s.client.Get(ctx, key, &deployment))
-	deployment.Spec.Replicas = new(int32)
-	must(t, s.client.Update(ctx, &deployment))
+	_, err := s.Kubectl(ctx, "-n", namespace, "scale", "deployment", key.Name, "--replicas=0")
+	must(t, err)
 	must(t, s.WaitFor(ctx, "the replica to be back", func(ctx context.Context) (bool, error) {
 		err := s.client.Get(ctx, key, &deployment)
 		return *deployment.Spec.Replicas == 1, err
@@ -326,18 +373,15 @@ func (s *site) arrayAway(ctx context.Context, t *testing.T) {
 
 // deletion waits while a volume is attached, then removes all that was made.
 func (s *site) deletion(ctx context.Context, t *testing.T) {
-	pv := "pv-1"
-	va := &storagev1.VolumeAttachment{ObjectMeta: metav1.ObjectMeta{Name: "va-1"}, Spec: storagev1.VolumeAttachmentSpec{
-		Attacher: driverName, NodeName: "node-1", Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: &pv}}}
-	must(t, s.client.Create(ctx, va))
 	d := &v1alpha1.RDSDriver{ObjectMeta: metav1.ObjectMeta{Name: driverName}}
 	must(t, s.client.Delete(ctx, d))
 	c := s.waitCondition(ctx, t, v1alpha1.ConditionDegraded, metav1.ConditionTrue)
-	if c.Reason != "VolumesAttached" || !strings.Contains(c.Message, "pv-1 on node-1") {
+	claim := s.claim(ctx, t, "disk")
+	if c.Reason != "VolumesAttached" || !strings.Contains(c.Message, claim.Spec.VolumeName+" on node-") {
 		t.Errorf("Degraded: %s, %s", c.Reason, c.Message)
 	}
 	must(t, s.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "rds-csi-controller"}, &appsv1.Deployment{}))
-	must(t, s.client.Delete(ctx, va))
+	must(t, s.Client.Delete(ctx, &lab.VMI{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: "vm"}}))
 	must(t, s.WaitFor(ctx, "the RDSDriver to go", func(ctx context.Context) (bool, error) {
 		err := s.client.Get(ctx, client.ObjectKeyFromObject(d), d)
 		return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
@@ -352,6 +396,9 @@ func (s *site) deletion(ctx context.Context, t *testing.T) {
 			continue
 		}
 		t.Errorf("%T %s is still there: %v", object, name, err)
+	}
+	if claim := s.claim(ctx, t, "disk"); claim.Status.Phase != corev1.ClaimBound || len(s.array.Disks()) < 2 {
+		t.Errorf("the volume went with the driver: %s, %+v", claim.Status.Phase, s.array.Disks())
 	}
 	must(t, s.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "rds-main"}, &corev1.Secret{}))
 	must(t, s.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "rds-csi-operator"}, &appsv1.Deployment{}))
