@@ -2,11 +2,18 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	kubevirtv1 "kubevirt.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/stack"
@@ -74,9 +81,64 @@ func setUp(t *testing.T) (context.Context, *stack.Stack, string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		leave(t, shared, namespace)
 		if t.Failed() {
 			t.Logf("the end of the operator's log:\n%s", shared.Operators[0].Tail(60))
 		}
 	})
 	return ctx, shared, namespace
+}
+
+// leave ends all VMs and pods of a namespace and waits until their volumes are
+// detached, so that the next test finds a stack on which nothing is under way.
+func leave(t *testing.T, s *stack.Stack, namespace string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), lab.DefaultWait)
+	defer cancel()
+	in := client.InNamespace(namespace)
+	var vms kubevirtv1.VirtualMachineInstanceList
+	var vmims kubevirtv1.VirtualMachineInstanceMigrationList
+	var pods corev1.PodList
+	var claims corev1.PersistentVolumeClaimList
+	var attachments storagev1.VolumeAttachmentList
+	var left []string
+	err := s.WaitFor(ctx, "the namespace "+namespace+" to be at rest", func(ctx context.Context) (bool, error) {
+		left = nil
+		if err := errors.Join(s.Client.List(ctx, &vms, in), s.Client.List(ctx, &vmims, in), s.Client.List(ctx, &pods, in),
+			s.Client.List(ctx, &claims, in), s.Client.List(ctx, &attachments)); err != nil {
+			return false, err
+		}
+		var ours []client.Object
+		for i := range vms.Items {
+			ours = append(ours, &vms.Items[i])
+		}
+		for i := range pods.Items {
+			if pods.Items[i].Labels[kubevirtv1.CreatedByLabel] == "" { // a VM's own go with it
+				ours = append(ours, &pods.Items[i])
+			}
+		}
+		for _, o := range ours {
+			left = append(left, fmt.Sprintf("%T %s", o, o.GetName()))
+			if o.GetDeletionTimestamp() != nil {
+				continue
+			}
+			if err := s.Client.Delete(ctx, o); client.IgnoreNotFound(err) != nil {
+				return false, err
+			}
+		}
+		for _, m := range vmims.Items {
+			if !m.IsFinal() {
+				left = append(left, "VMIM "+m.Name)
+			}
+		}
+		for _, va := range attachments.Items {
+			if slices.ContainsFunc(claims.Items, func(c corev1.PersistentVolumeClaim) bool { return c.Spec.VolumeName == *va.Spec.Source.PersistentVolumeName }) {
+				left = append(left, "VolumeAttachment on "+va.Spec.NodeName)
+			}
+		}
+		return len(left) == 0, nil
+	})
+	if err != nil {
+		t.Errorf("%v; left are %v", err, left)
+	}
 }
