@@ -10,7 +10,6 @@ CACHE   := .cache
 export GOFLAGS := -mod=readonly
 LDFLAGS := -X main.version=$(VERSION)
 TOOLS   := test/tools
-MODULES := . $(TOOLS)/bundle $(TOOLS)/etcd $(TOOLS)/generate $(TOOLS)/kubernetes $(TOOLS)/kubevirt $(TOOLS)/provisioner $(TOOLS)/lint $(TOOLS)/olm
 
 # The packages of ordinary tests; the lab's own and the end-to-end tests start
 # whole control planes and are bounded in how many run at once.
@@ -36,23 +35,9 @@ test: test-unit test-lab ## Run all tests that need no more than Go and a C comp
 test-unit: ## Run the tests that start no control plane, with the race detector
 	go test -race -timeout 10m $(UNIT)
 
-# These leave or want a cluster of their own, and take long: one after the other, each
-# in a lab of its own.
-ALONE = TestAFirstStartAsksNothingExtra TestAHangWithoutTheGrant TestTheAPIServerIsAway TestTheArrayIsAway \
-  TestKubeVirtsAPIIsAway TestKubeVirtComesLater TestTheOperatorDiesAtEveryWrite TestRights
-empty :=
-
 .PHONY: test-lab
 test-lab: lab-binaries ## Run the tests against real control planes
-	go test -race -timeout 45m -p 1 -skip '^(TestDoesNoHarm|$(subst $(empty) $(empty),|,$(strip $(ALONE))))$$' $(LAB)
-
-.PHONY: test-alone
-test-alone: lab-binaries ## Run the tests of outages and crashes, each in a lab of its own (10 minutes and more; not part of make test)
-	for test in $(ALONE); do go test -race ./test/e2e -run "^$$test$$" -v -count=1 -timeout 15m; done
-
-.PHONY: test-harm
-test-harm: lab-binaries ## Let 200 migrations pass their deadlines and judge every request of the operator (5 to 10 minutes)
-	go test -race ./test/e2e -run '^TestDoesNoHarm$$' -v -count=1 -timeout 20m
+	go test -race -timeout 45m -p 2 $(LAB)
 
 .PHONY: test-latency
 test-latency: lab-binaries ## Measure how soon a migration's conditions follow, on a machine that does nothing else
@@ -129,7 +114,7 @@ verify: tidy format vet generate verify-bundle lint clean-tree ## Check that all
 
 .PHONY: tidy
 tidy: ## Check that go.mod and go.sum are what the code needs
-	@for m in . ; do (cd $$m && go mod tidy -diff); done
+	@go mod tidy -diff
 
 .PHONY: format
 format: ## Check the formatting

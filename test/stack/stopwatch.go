@@ -9,8 +9,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	toolswatch "k8s.io/client-go/tools/watch"
 	kubevirtv1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -72,7 +75,7 @@ func (s *Stack) Watch(ctx context.Context, namespace string) (*Stopwatch, error)
 		{&corev1.PersistentVolumeClaimList{}, w.sawClaim, namespace},
 		{&kubevirtv1.VirtualMachineInstanceMigrationList{}, w.sawMigration, namespace},
 	} {
-		events, err := s.Client.Watch(ctx, kind.list, client.InNamespace(kind.namespace))
+		events, err := s.watchOn(ctx, kind.list, kind.namespace)
 		if err != nil {
 			return nil, err
 		}
@@ -86,6 +89,20 @@ func (s *Stack) Watch(ctx context.Context, namespace string) (*Stopwatch, error)
 		}()
 	}
 	return w, nil
+}
+
+// watchOn watches from now on; a watch that the API server ends, as it may when it has
+// much to do, is taken up again where it ended.
+func (s *Stack) watchOn(ctx context.Context, list client.ObjectList, namespace string) (apiwatch.Interface, error) {
+	in := client.InNamespace(namespace)
+	if err := s.Client.List(ctx, list, in, client.Limit(1)); err != nil {
+		return nil, err
+	}
+	return toolswatch.NewRetryWatcherWithContext(ctx, list.GetResourceVersion(), &cache.ListWatch{
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (apiwatch.Interface, error) {
+			return s.Client.Watch(ctx, list, in, &client.ListOptions{Raw: &options})
+		},
+	})
 }
 
 // Ended is closed when the ending of a migration is on its VMIM, or that is gone.
