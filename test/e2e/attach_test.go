@@ -189,7 +189,7 @@ func watchAttachments(ctx context.Context, t *testing.T, s *stack.Stack) *attach
 	t.Helper()
 	ctx, stop := context.WithCancel(ctx)
 	t.Cleanup(stop)
-	events, err := s.Client.Watch(ctx, &storagev1.VolumeAttachmentList{})
+	events, err := s.WatchFromNow(ctx, &storagev1.VolumeAttachmentList{}, "")
 	if err != nil {
 		t.Fatal(err)
 	}

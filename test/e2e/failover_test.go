@@ -24,16 +24,9 @@ func TestTheStandbyTakesOver(t *testing.T) {
 	ctx, s, ns := setUp(t)
 	s.ExchangeOperators(ctx, t, stack.OperatorOptions{Restart: true}, stack.OperatorOptions{Restart: true})
 	leader := waitLeader(ctx, t, s, nil)
-	dual := s.MustStartVM(ctx, t, ns, "dual")
-	late := s.MustStartVM(ctx, t, ns, "late", limitedTo(10*time.Second))
-	over := s.MustStartVM(ctx, t, ns, "over")
-	vmims := map[string]*lab.VMIM{}
-	for _, vm := range []*lab.VMI{dual, late, over} {
-		vmims[vm.Name] = migrate(ctx, t, s, vm, handler.HoldingAt(handler.Switch))
-	}
-	for _, vmim := range vmims {
-		waitCondition(ctx, t, s, vmim, dualattach.ConditionDualAttached, "True", dualattach.ReasonLiveMigration)
-	}
+	dual, late, over := threeVMs(ctx, t, s, ns, 10*time.Second)
+	vmims := migrateAll(ctx, t, s, dual, late, over)
+	waitAllDual(ctx, t, s, vmims)
 
 	// Killed: nobody leads until its Lease expires. One migration passes its deadline
 	// meanwhile, another one ends.

@@ -43,7 +43,13 @@ func TestLatencyAndWrites(t *testing.T) {
 
 	all, groupCtx := errgroup.WithContext(ctx)
 	for i := range latencyVMs {
-		all.Go(func() error { return migrateManyTimes(groupCtx, s, seen, ns, fmt.Sprintf("vm-%02d", i)) })
+		all.Go(func() error {
+			vm, err := s.StartVM(groupCtx, ns, fmt.Sprintf("vm-%02d", i))
+			if err != nil {
+				return err
+			}
+			return s.MigrateInTurn(groupCtx, seen, vm, latencyRounds, handler.Succeed().Taking(handler.Switch, time.Second))
+		})
 	}
 	if err := all.Wait(); err != nil {
 		t.Fatal(err)
@@ -63,29 +69,6 @@ func TestLatencyAndWrites(t *testing.T) {
 	}
 	checkWrites(t, s, mark, ns)
 	checkQuiet(ctx, t, s)
-}
-
-// migrateManyTimes migrates one VM again and again, each time after the storage
-// side of the last migration is over. It waits for the watch: polling would be the
-// heaviest load of all.
-func migrateManyTimes(ctx context.Context, s *stack.Stack, seen *stack.Stopwatch, ns, name string) error {
-	vm, err := s.StartVM(ctx, ns, name)
-	if err != nil {
-		return err
-	}
-	course := handler.Succeed().Taking(handler.Switch, time.Second)
-	for round := range latencyRounds {
-		vmim, err := s.Migrate(ctx, vm, lab.Following(course), lab.Named(fmt.Sprintf("%s-%d", name, round)))
-		if err != nil {
-			return err
-		}
-		select {
-		case <-seen.Ended(vmim.UID):
-		case <-ctx.Done():
-			return fmt.Errorf("migration %s was not reported: %w", vmim.Name, ctx.Err())
-		}
-	}
-	return nil
 }
 
 // checkWrites looks at every write of ours on a VMIM, in order.

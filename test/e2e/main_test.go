@@ -132,7 +132,9 @@ func leave(t *testing.T, s *stack.Stack, namespace string) {
 			}
 		}
 		for _, va := range attachments.Items {
-			if slices.ContainsFunc(claims.Items, func(c corev1.PersistentVolumeClaim) bool { return c.Spec.VolumeName == *va.Spec.Source.PersistentVolumeName }) {
+			if slices.ContainsFunc(claims.Items, func(c corev1.PersistentVolumeClaim) bool {
+				return c.Spec.VolumeName == *va.Spec.Source.PersistentVolumeName
+			}) {
 				left = append(left, "VolumeAttachment on "+va.Spec.NodeName)
 			}
 		}

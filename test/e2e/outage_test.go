@@ -35,9 +35,7 @@ func TestTheAPIServerIsAway(t *testing.T) {
 	s.ExchangeOperators(ctx, t, stack.OperatorOptions{Gate: g, Restart: true})
 	operator := s.Operators[0]
 	waitLeader(ctx, t, s, nil)
-	dual := s.MustStartVM(ctx, t, ns, "dual")
-	late := s.MustStartVM(ctx, t, ns, "late", limitedTo(10*time.Second))
-	over := s.MustStartVM(ctx, t, ns, "over")
+	dual, late, over := threeVMs(ctx, t, s, ns, 10*time.Second)
 	shut := func() {
 		t.Helper()
 		if err := g.Shut(); err != nil {
@@ -54,17 +52,12 @@ func TestTheAPIServerIsAway(t *testing.T) {
 
 	// For a moment: while the targets are being attached.
 	shut()
-	vmims := map[string]*lab.VMIM{}
-	for _, vm := range []*lab.VMI{dual, late, over} {
-		vmims[vm.Name] = migrate(ctx, t, s, vm, handler.HoldingAt(handler.Switch))
-	}
+	vmims := migrateAll(ctx, t, s, dual, late, over)
 	if err := s.WaitStep(ctx, vmims["late"], handler.Switch); err != nil {
 		t.Fatal(err)
 	}
 	opened := open()
-	for _, vmim := range vmims {
-		waitCondition(ctx, t, s, vmim, dualattach.ConditionDualAttached, "True", dualattach.ReasonLiveMigration)
-	}
+	waitAllDual(ctx, t, s, vmims)
 	t.Logf("back after a moment: all said %s later", time.Since(opened).Round(time.Millisecond))
 	if n := operator.Starts(); n != 1 {
 		t.Errorf("the operator ended for a moment without the API server: it was started %d times", n)
@@ -90,6 +83,30 @@ func TestTheAPIServerIsAway(t *testing.T) {
 	release(ctx, t, s, dual, vmims["dual"])
 	release(ctx, t, s, late, vmims["late"])
 	wantAllOver(ctx, t, s, ns, vmims)
+}
+
+// threeVMs are those of the tests of outages: "late" is to pass the limit of its
+// migrations, the other two are not.
+func threeVMs(ctx context.Context, t *testing.T, s *stack.Stack, ns string, limit time.Duration) (dual, late, over *lab.VMI) {
+	t.Helper()
+	return s.MustStartVM(ctx, t, ns, "dual"), s.MustStartVM(ctx, t, ns, "late", limitedTo(limit)), s.MustStartVM(ctx, t, ns, "over")
+}
+
+// migrateAll begins migrations that are held before the VMs move, by their VMs' names.
+func migrateAll(ctx context.Context, t *testing.T, s *stack.Stack, vms ...*lab.VMI) map[string]*lab.VMIM {
+	t.Helper()
+	vmims := map[string]*lab.VMIM{}
+	for _, vm := range vms {
+		vmims[vm.Name] = migrate(ctx, t, s, vm, handler.HoldingAt(handler.Switch))
+	}
+	return vmims
+}
+
+func waitAllDual(ctx context.Context, t *testing.T, s *stack.Stack, vmims map[string]*lab.VMIM) {
+	t.Helper()
+	for _, vmim := range vmims {
+		waitCondition(ctx, t, s, vmim, dualattach.ConditionDualAttached, "True", dualattach.ReasonLiveMigration)
+	}
 }
 
 // wantAllOver: of three migrations "late" had passed its deadline, "dual" and
@@ -131,16 +148,9 @@ func TestTheArrayIsAway(t *testing.T) {
 func testArrayOutage(t *testing.T, begin, end func(*stack.Stack) error) {
 	ctx, s, ns := setUp(t)
 	s.ExchangeOperators(ctx, t, stack.OperatorOptions{Args: []string{"--leader-election=false"}})
-	dual := s.MustStartVM(ctx, t, ns, "dual")
-	late := s.MustStartVM(ctx, t, ns, "late", limitedTo(15*time.Second))
-	over := s.MustStartVM(ctx, t, ns, "over")
-	vmims := map[string]*lab.VMIM{}
-	for _, vm := range []*lab.VMI{dual, late, over} {
-		vmims[vm.Name] = migrate(ctx, t, s, vm, handler.HoldingAt(handler.Switch))
-	}
-	for _, vmim := range vmims {
-		waitCondition(ctx, t, s, vmim, dualattach.ConditionDualAttached, "True", dualattach.ReasonLiveMigration)
-	}
+	dual, late, over := threeVMs(ctx, t, s, ns, 15*time.Second)
+	vmims := migrateAll(ctx, t, s, dual, late, over)
+	waitAllDual(ctx, t, s, vmims)
 	s.SettledMetric(ctx, t, report.MetricActive, nil)
 	away := time.Now()
 	if err := begin(s); err != nil {

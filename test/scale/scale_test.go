@@ -13,7 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 	kubevirtv1 "kubevirt.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/report"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
@@ -136,7 +135,7 @@ func makeVMs(ctx context.Context, t *testing.T, s *stack.Stack) {
 }
 
 func awaitRunning(ctx context.Context, s *stack.Stack, want int) error {
-	events, err := s.Client.Watch(ctx, &kubevirtv1.VirtualMachineInstanceList{}, client.InNamespace(namespace))
+	events, err := s.WatchFromNow(ctx, &kubevirtv1.VirtualMachineInstanceList{}, namespace)
 	if err != nil {
 		return err
 	}
@@ -180,7 +179,10 @@ func migrations(ctx context.Context, t *testing.T, s *stack.Stack) {
 	before := usageNow(t, s)
 	all, groupCtx := errgroup.WithContext(ctx)
 	for i := range *atOnce {
-		all.Go(func() error { return migrateManyTimes(groupCtx, s, seen, nameOf(i**vms / *atOnce)) })
+		all.Go(func() error {
+			vm := lab.NewVMI(namespace, nameOf(i**vms / *atOnce)).Build()
+			return s.MigrateInTurn(groupCtx, seen, vm, *rounds, handler.Succeed().Taking(handler.Switch, 2*time.Second))
+		})
 	}
 	if err := all.Wait(); err != nil {
 		t.Fatal(err)
@@ -204,23 +206,6 @@ func migrations(ctx context.Context, t *testing.T, s *stack.Stack) {
 	if share := after.share(before); share > maxShare {
 		t.Errorf("the operator took %.1f %% of a core, the bar is %.0f %%", 100*share, 100*maxShare)
 	}
-}
-
-func migrateManyTimes(ctx context.Context, s *stack.Stack, seen *stack.Stopwatch, name string) error {
-	vm := lab.NewVMI(namespace, name).Build()
-	course := handler.Succeed().Taking(handler.Switch, 2*time.Second)
-	for round := range *rounds {
-		vmim, err := s.Migrate(ctx, vm, lab.Following(course), lab.Named(fmt.Sprintf("%s-%d", name, round)))
-		if err != nil {
-			return err
-		}
-		select {
-		case <-seen.Ended(vmim.UID):
-		case <-ctx.Done():
-			return fmt.Errorf("migration %s was not reported: %w", vmim.Name, ctx.Err())
-		}
-	}
-	return nil
 }
 
 // nothing lets time pass and counts what the operator asks of the API server.

@@ -3,13 +3,16 @@ package stack
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
@@ -18,6 +21,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/handler"
 )
 
 // Latency is how long after its target's attachment a migration's
@@ -75,8 +80,14 @@ func (s *Stack) Watch(ctx context.Context, namespace string) (*Stopwatch, error)
 		{&corev1.PersistentVolumeClaimList{}, w.sawClaim, namespace},
 		{&kubevirtv1.VirtualMachineInstanceMigrationList{}, w.sawMigration, namespace},
 	} {
-		events, err := s.watchOn(ctx, kind.list, kind.namespace)
+		events, err := s.WatchFromNow(ctx, kind.list, kind.namespace)
 		if err != nil {
+			return nil, err
+		}
+		if err := meta.EachListItem(kind.list, func(o runtime.Object) error {
+			kind.saw(o.(client.Object), apiwatch.Added)
+			return nil
+		}); err != nil {
 			return nil, err
 		}
 		go func() {
@@ -91,18 +102,37 @@ func (s *Stack) Watch(ctx context.Context, namespace string) (*Stopwatch, error)
 	return w, nil
 }
 
-// watchOn watches from now on; a watch that the API server ends, as it may when it has
-// much to do, is taken up again where it ended.
-func (s *Stack) watchOn(ctx context.Context, list client.ObjectList, namespace string) (apiwatch.Interface, error) {
+// WatchFromNow reads the list and watches what changes since. A watch that the API
+// server ends, as it may when it has much to do, is taken up again where it ended.
+func (s *Stack) WatchFromNow(ctx context.Context, list client.ObjectList, namespace string) (apiwatch.Interface, error) {
 	in := client.InNamespace(namespace)
-	if err := s.Client.List(ctx, list, in, client.Limit(1)); err != nil {
+	if err := s.Client.List(ctx, list, in); err != nil {
 		return nil, err
 	}
+	kind := list.DeepCopyObject().(client.ObjectList)
 	return toolswatch.NewRetryWatcherWithContext(ctx, list.GetResourceVersion(), &cache.ListWatch{
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (apiwatch.Interface, error) {
-			return s.Client.Watch(ctx, list, in, &client.ListOptions{Raw: &options})
+			return s.Client.Watch(ctx, kind, in, &client.ListOptions{Raw: &options})
 		},
 	})
+}
+
+// MigrateInTurn migrates a VM so many times, each time after the storage side of the
+// last migration is over. It waits for the watch: polling would be the heaviest load
+// of all.
+func (s *Stack) MigrateInTurn(ctx context.Context, w *Stopwatch, vm *lab.VMI, times int, course handler.Course) error {
+	for i := range times {
+		vmim, err := s.Migrate(ctx, vm, lab.Following(course), lab.Named(fmt.Sprintf("%s-%d", vm.Name, i)))
+		if err != nil {
+			return err
+		}
+		select {
+		case <-w.Ended(vmim.UID):
+		case <-ctx.Done():
+			return fmt.Errorf("migration %s was not reported: %w", vmim.Name, context.Cause(ctx))
+		}
+	}
+	return nil
 }
 
 // Ended is closed when the ending of a migration is on its VMIM, or that is gone.
