@@ -11,8 +11,6 @@ import (
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/report"
-	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
-	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/handler"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/stack"
 )
 
