@@ -71,6 +71,7 @@ func enter(t *testing.T, s *stack.Stack) (context.Context, yard) {
 // TestAttachments looks at attachments that no migration explains, and at those that
 // need no explanation, side by side on one stack; then at what breaks the stack.
 func TestAttachments(t *testing.T) {
+	t.Parallel() // with those that have a stack of their own
 	s := startYards(t, lab.Options{})
 	t.Run("side by side", func(t *testing.T) {
 		for name, test := range map[string]func(context.Context, *testing.T, yard){
@@ -97,6 +98,7 @@ func TestAttachments(t *testing.T) {
 // TestAttachmentsWithoutKubeVirt: two pods that should not share are a matter of pods,
 // volumes and attachments alone.
 func TestAttachmentsWithoutKubeVirt(t *testing.T) {
+	t.Parallel() // with those that have a stack of their own
 	ctx, y := enter(t, startYards(t, lab.Options{WithoutKubeVirt: true}))
 	y.claim(ctx, t, "disk", nil)
 	y.run(ctx, t, "first", "node-a", "disk")

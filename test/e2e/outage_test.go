@@ -270,6 +270,7 @@ func TestKubeVirtsAPIIsAway(t *testing.T) {
 // operator waits and says so; when KubeVirt is installed it begins to watch,
 // without a restart.
 func TestKubeVirtComesLater(t *testing.T) {
+	t.Parallel() // with those that have a stack of their own
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	s, err := stack.Start(ctx, stack.Options{Race: *raceProduct, Lab: lab.Options{WithoutKubeVirt: true, Keep: *keep, Nodes: nodeNames[:2]}})
@@ -289,8 +290,9 @@ func TestKubeVirtComesLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitLog(ctx, t, s, "no KubeVirt yet")
-	if series := s.MustScrape(ctx, t); series.Value(report.MetricArrayUp, arrayLabel) != 1 || len(series[report.MetricActive].GetMetric()) != 0 {
-		t.Errorf("without KubeVirt: array up %v, %d series of %s", series.Value(report.MetricArrayUp, arrayLabel), len(series[report.MetricActive].GetMetric()), report.MetricActive)
+	s.WantMetric(ctx, t, report.MetricArrayUp, arrayLabel, 1)
+	if n := len(s.MustScrape(ctx, t)[report.MetricActive].GetMetric()); n != 0 {
+		t.Errorf("without KubeVirt: %d series of %s", n, report.MetricActive)
 	}
 	if _, err := s.CreateRWXClaim(ctx, ns, "shared", nil); err != nil {
 		t.Fatal(err)
