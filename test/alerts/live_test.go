@@ -38,7 +38,7 @@ func TestLive(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 9*time.Minute)
 	defer cancel()
 	s, err := stack.Start(ctx, stack.Options{
-		Lab: lab.Options{Nodes: []string{"node-a", "node-b", "node-c"}}, OperatorArgs: []string{"--metrics-secure=true", "--settle=2s"},
+		Lab: lab.Options{Nodes: []string{"node-a", "node-b", "node-c"}}, OperatorArgs: []string{"--metrics-secure=true", "--settle=2s"}, PluginArgs: []string{"--metrics-secure=true"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +49,7 @@ func TestLive(t *testing.T) {
 		}
 	}()
 	pages := &pager{}
-	w := &watched{Stack: s, pages: pages, watchers: startMonitoring(ctx, t, s, pages, startNode(t, s))}
+	w := &watched{Stack: s, pages: pages, watchers: startMonitoring(ctx, t, s, pages, startNode(ctx, t, s))}
 	if err := s.CreateNamespace(ctx, vms); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestLive(t *testing.T) {
 
 // startNode runs the plugin's Node service, and gives the address of its metrics. It
 // remembers a volume whose device is not there: this machine has none.
-func startNode(t *testing.T, s *stack.Stack) string {
+func startNode(ctx context.Context, t *testing.T, s *stack.Stack) string {
 	t.Helper()
 	const handle = "pvc-lost"
 	dir, address := t.TempDir(), freeAddress(t, s)
@@ -85,8 +85,13 @@ func startNode(t *testing.T, s *stack.Stack) string {
 		t.Fatal(err)
 	}
 	write(t, dir, handle+".json", string(record))
+	kubeconfig, err := s.KubeconfigFor(ctx, stack.Namespace, "rds-csi-node")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if _, err := s.RunProcess("csi-node", s.Program("csi-plugin"), []string{
-		"--mode=node", "--endpoint=unix://" + s.Dir + "/node.sock", "--node-name=node-a", "--state-dir=" + dir, "--volume-events=false", "--metrics-address=" + address}); err != nil {
+		"--mode=node", "--endpoint=unix://" + s.Dir + "/node.sock", "--node-name=node-a", "--state-dir=" + dir, "--volume-events=false",
+		"--kubeconfig=" + kubeconfig, "--metrics-address=" + address, "--metrics-secure=true"}); err != nil {
 		t.Fatal(err)
 	}
 	return address

@@ -4,16 +4,19 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -37,6 +40,8 @@ var modes = []mode{{name: "honoured", about: "namespace"}, {name: "overwritten",
 
 // serviceMonitor is the part of a ServiceMonitor that says how to scrape.
 type serviceMonitor struct {
+	metav1.TypeMeta `json:",inline"`
+
 	Metadata metav1.ObjectMeta `json:"metadata"`
 	Spec     struct {
 		Endpoints []struct {
@@ -45,7 +50,12 @@ type serviceMonitor struct {
 			HonorLabels     bool           `json:"honorLabels"`
 			BearerTokenFile string         `json:"bearerTokenFile"`
 			TLSConfig       map[string]any `json:"tlsConfig"`
+			Relabelings     []struct {
+				SourceLabels []string `json:"sourceLabels"`
+				TargetLabel  string   `json:"targetLabel"`
+			} `json:"relabelings"`
 		} `json:"endpoints"`
+		Selector metav1.LabelSelector `json:"selector"`
 	} `json:"spec"`
 }
 
@@ -55,8 +65,8 @@ func serviceMonitors(t *testing.T) map[string]serviceMonitor {
 	all := map[string]serviceMonitor{}
 	for text := range strings.SplitSeq(read(t, filepath.Join(manifests, "servicemonitor.yaml")), "\n---\n") {
 		var m serviceMonitor
-		if err := yaml.Unmarshal([]byte(text), &m); err != nil {
-			t.Fatal(err)
+		if err := yaml.UnmarshalStrict([]byte(text), &m); err != nil {
+			t.Fatal(err) // or the Prometheus operator does what is not known here
 		}
 		if len(m.Spec.Endpoints) != 1 {
 			t.Fatalf("ServiceMonitor %s has %d endpoints", m.Metadata.Name, len(m.Spec.Endpoints))
@@ -74,8 +84,14 @@ func scrapeConfig(m serviceMonitor, as mode, target, container, tokenFile string
 		"job_name": m.Metadata.Namespace + "/" + name, "scheme": endpoint.Scheme, "honor_labels": endpoint.HonorLabels && !as.overwrites,
 		"static_configs": []any{map[string]any{"targets": []string{target}, "labels": map[string]string{
 			"job": name, "namespace": stack.Namespace, "service": name, "pod": name + "-1", "container": container, "endpoint": endpoint.Port,
+			"__meta_kubernetes_pod_node_name": "node-a",
 		}}},
 	}
+	var relabel []any
+	for _, r := range endpoint.Relabelings {
+		relabel = append(relabel, map[string]any{"source_labels": r.SourceLabels, "target_label": r.TargetLabel})
+	}
+	config["relabel_configs"] = relabel
 	if endpoint.Scheme == "" {
 		config["scheme"] = "http"
 	}
@@ -173,6 +189,9 @@ func (w *watchers) startPrometheus(ctx context.Context, t *testing.T, as mode) {
 	}
 	writeYAML(t, dir, "rules.yaml", spec)
 	monitors := serviceMonitors(t)
+	if len(monitors) != 3 {
+		t.Fatalf("%d ServiceMonitors, but three programs to scrape", len(monitors))
+	}
 	config := writeYAML(t, dir, "prometheus.yaml", map[string]any{
 		"global":     map[string]any{"scrape_interval": "1s", "evaluation_interval": "1s", "external_labels": map[string]string{"mode": as.name}},
 		"rule_files": []string{"rules.yaml"},
@@ -180,7 +199,7 @@ func (w *watchers) startPrometheus(ctx context.Context, t *testing.T, as mode) {
 		"scrape_configs": []any{
 			scrapeConfig(monitors["rds-csi-operator"], as, w.s.Operators[0].Metrics, "operator", w.token),
 			scrapeConfig(monitors["rds-csi-controller"], as, w.s.PluginMetrics, "csi-plugin", w.token),
-			map[string]any{"job_name": "rds-csi-node", "static_configs": []any{map[string]any{"targets": []string{w.node}}}},
+			scrapeConfig(monitors["rds-csi-node"], as, w.node, "csi-plugin", w.token),
 		},
 	})
 	w.prometheus[as.name] = freeAddress(t, w.s)
@@ -252,6 +271,57 @@ func (w *watchers) get(ctx context.Context, mode, path string, parameters url.Va
 		return nil, fmt.Errorf("Prometheus says: %s", answer.Error)
 	}
 	return answer.Data, nil
+}
+
+// TestServiceMonitorsFindPods: each selects a Service, which selects pods, and the port
+// has the same name all the way.
+func TestServiceMonitorsFindPods(t *testing.T) {
+	var services []corev1.Service
+	for text := range strings.SplitSeq(read(t, filepath.Join(manifests, "../manager/service.yaml")), "\n---\n") {
+		var s corev1.Service
+		if err := yaml.Unmarshal([]byte(text), &s); err != nil {
+			t.Fatal(err)
+		}
+		services = append(services, s)
+	}
+	var pods []corev1.PodTemplateSpec
+	for _, file := range []string{"manager/deployment.yaml", "csi/controller.yaml", "csi/node.yaml"} {
+		var workload appsv1.Deployment // a DaemonSet has its template in the same place
+		if err := yaml.Unmarshal([]byte(read(t, filepath.Join(manifests, "..", file))), &workload); err != nil {
+			t.Fatal(err)
+		}
+		pods = append(pods, workload.Spec.Template)
+	}
+	for name, m := range serviceMonitors(t) {
+		found := 0
+		for _, s := range services {
+			if !selects(m.Spec.Selector.MatchLabels, s.Labels) {
+				continue
+			}
+			for _, port := range s.Spec.Ports {
+				for _, pod := range pods {
+					if port.Name == m.Spec.Endpoints[0].Port && selects(s.Spec.Selector, pod.Labels) && hasPort(pod, port.TargetPort.StrVal) {
+						found++
+					}
+				}
+			}
+		}
+		if found != 1 {
+			t.Errorf("ServiceMonitor %s finds %d kinds of pods", name, found)
+		}
+	}
+}
+
+func selects(selector, labels map[string]string) bool {
+	return len(selector) > 0 && maps.Equal(selector, map[string]string{nameLabel: labels[nameLabel]})
+}
+
+const nameLabel = "app.kubernetes.io/name"
+
+func hasPort(pod corev1.PodTemplateSpec, name string) bool {
+	return slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool {
+		return slices.ContainsFunc(c.Ports, func(p corev1.ContainerPort) bool { return p.Name == name })
+	})
 }
 
 func freeAddress(t *testing.T, s *stack.Stack) string {
