@@ -59,9 +59,10 @@ func runbookCommands(ctx context.Context, t *testing.T, w *watched) {
 	}
 }
 
-// reasons are those of the events that the operator makes.
+// reasons are those of the events that the operator makes, and of the node plugin's.
 var reasons = []string{
 	unexplained.EventDualAttach, unexplained.EventLingering, unexplained.EventNodeGone, unexplained.EventDivergence, dualattach.EventFailed,
+	"VolumeInaccessible",
 }
 
 // placeholder is what a reader is to put a name for.

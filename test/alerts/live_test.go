@@ -59,6 +59,7 @@ func TestLive(t *testing.T) {
 	}{
 		{"a migration hangs", migrationHangs},
 		{"strangers share a volume", strangersShare},
+		{"a node cannot use a volume", nodeCannotUse},
 		{"the operator dies", operatorDies},
 		{"the commands of the runbooks", runbookCommands},
 		{"the dashboard", dashboardAnswers},
@@ -71,20 +72,22 @@ func TestLive(t *testing.T) {
 	}
 }
 
+// lostVolume is the handle of a volume without a device.
+const lostVolume = "pvc-lost"
+
 // startNode runs the plugin's Node service, and gives the address of its metrics. It
 // remembers a volume whose device is not there: this machine has none.
 func startNode(ctx context.Context, t *testing.T, s *stack.Stack) string {
 	t.Helper()
-	const handle = "pvc-lost"
 	dir, address := t.TempDir(), freeAddress(t, s)
 	record, err := json.Marshal(map[string]any{
-		"volume": handle, "bootID": strings.TrimSpace(read(t, "/proc/sys/kernel/random/boot_id")), "step": "staged",
-		"staging": dir, "block": true, "nqn": "nqn.2000-02.com.mikrotik:" + handle + ".g1", "nsid": 1, "portals": 1,
+		"volume": lostVolume, "bootID": strings.TrimSpace(read(t, "/proc/sys/kernel/random/boot_id")), "step": "staged",
+		"staging": dir, "block": true, "nqn": "nqn.2000-02.com.mikrotik:" + lostVolume + ".g1", "nsid": 1, "portals": 1,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, dir, handle+".json", string(record))
+	write(t, dir, lostVolume+".json", string(record))
 	kubeconfig, err := s.KubeconfigFor(ctx, stack.Namespace, "rds-csi-node")
 	if err != nil {
 		t.Fatal(err)
@@ -156,6 +159,20 @@ func strangersShare(ctx context.Context, t *testing.T, w *watched) {
 	for _, m := range modes {
 		w.pages.wait(ctx, t, w.Stack, "firing", map[string]string{
 			"alertname": "RDSUnexplainedDualAttach", "severity": "critical", "mode": m.name, m.about: vms, "persistentvolumeclaim": claim.Name})
+	}
+}
+
+// nodeCannotUse: the alert is on its way, and names the node; it would arrive after five
+// minutes.
+func nodeCannotUse(ctx context.Context, t *testing.T, w *watched) {
+	for _, m := range modes {
+		expr := fmt.Sprintf(`ALERTS{alertname="RDSVolumeInaccessible",node="node-a",volume_id=%q}`, lostVolume)
+		if err := w.WaitFor(ctx, expr, func(ctx context.Context) (bool, error) {
+			found, err := w.query(ctx, m.name, expr)
+			return len(found) == 1, err
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
