@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -131,12 +132,17 @@ func TestConventions(t *testing.T) {
 			t.Errorf("alert %s lacks summary or description", r.Alert)
 		}
 		book := path.Base(r.Annotations["runbook_url"])
-		text, err := os.ReadFile(filepath.Join(manifests, "runbooks", book))
-		if err != nil || book != r.Alert+".md" {
-			t.Errorf("alert %s: runbook %q: %v", r.Alert, book, err)
+		if book != r.Alert+".md" {
+			t.Errorf("alert %s: runbook %q", r.Alert, book)
+		}
+		text := read(t, filepath.Join(manifests, "runbooks", book))
+		for _, link := range regexp.MustCompile(`\]\(([^)#]+)\)`).FindAllStringSubmatch(text, -1) {
+			if _, err := os.Stat(filepath.Join(manifests, "runbooks", link[1])); err != nil {
+				t.Errorf("runbook %s: %v", book, err)
+			}
 		}
 		for _, part := range []string{"**What it means.**", "**Look.**", "**Do.**", "kubectl "} {
-			if !strings.Contains(string(text), part) {
+			if !strings.Contains(text, part) {
 				t.Errorf("runbook %s lacks %q", book, part)
 			}
 		}
