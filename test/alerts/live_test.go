@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +63,7 @@ func TestLive(t *testing.T) {
 		{"a node cannot use a volume", nodeCannotUse},
 		{"the operator dies", operatorDies},
 		{"the commands of the runbooks", runbookCommands},
+		{"the manifests", manifestsRender},
 		{"the dashboard", dashboardAnswers},
 		{"the migration ends", migrationEnds},
 		{"names in rules, runbooks, dashboard and README", namesExist},
@@ -193,6 +195,15 @@ func operatorDies(ctx context.Context, t *testing.T, w *watched) {
 	for _, m := range modes {
 		w.pages.wait(ctx, t, w.Stack, "resolved", down(m))
 		w.pages.wait(ctx, t, w.Stack, "firing", w.timedOut(m))
+	}
+}
+
+// manifestsRender: what is applied by hand is all there.
+func manifestsRender(ctx context.Context, t *testing.T, w *watched) {
+	for dir, want := range map[string]string{"": "kind: PrometheusRule", "dashboard": "grafana_dashboard"} {
+		if out, err := w.Kubectl(ctx, "kustomize", filepath.Join(manifests, dir)); err != nil || !strings.Contains(out, want) {
+			t.Errorf("config/prometheus/%s: %v\n%s", dir, err, out)
+		}
 	}
 }
 
