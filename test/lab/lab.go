@@ -246,7 +246,12 @@ func (c *Cluster) binary(name string) (string, error) {
 
 // runBinary runs one of the lab's own binaries.
 func (c *Cluster) runBinary(name string, args ...string) (*Process, error) {
-	path, err := c.binary(name)
+	return c.runNamed(name, name, args...)
+}
+
+// runNamed is runBinary for one that runs several times.
+func (c *Cluster) runNamed(name, binary string, args ...string) (*Process, error) {
+	path, err := c.binary(binary)
 	if err != nil {
 		return nil, err
 	}

@@ -31,7 +31,7 @@ var (
 	// OLM is olm-operator, catalog-operator and opm, under the names of their packages.
 	OLM = Module{
 		Name:     "olm",
-		Binaries: []string{"olm", "catalog", "opm"},
+		Binaries: []string{"olm", "catalog", "opm", "olm-crds"},
 		tags:     "containers_image_openpgp,exclude_graphdriver_btrfs", // no C libraries
 	}
 )

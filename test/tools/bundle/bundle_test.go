@@ -211,7 +211,7 @@ func TestCatalogs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		documents := strings.Split(string(files["catalog/"+packageName+"/catalog.yaml"]), "---\n")[1:]
+		documents := strings.Split(string(files["catalog/"+packageName+"/catalog.yaml"]), "\n---\n")
 		if len(documents) != 3 {
 			t.Fatalf("%d documents", len(documents))
 		}

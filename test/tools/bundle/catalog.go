@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"strings"
 
 	"github.com/operator-framework/api/pkg/operators/v1alpha1"
@@ -36,8 +35,8 @@ func catalog(o Options, csv *v1alpha1.ClusterServiceVersion, beside []*unstructu
 	if o.Image != "" {
 		bundle["image"] = o.Image
 	}
-	text := bytes.NewBufferString(header)
-	for _, blob := range []map[string]any{
+	text := bytes.NewBufferString(header) // and no separator: opm would take it for a document
+	for i, blob := range []map[string]any{
 		{
 			"schema": "olm.package", "name": packageName, "defaultChannel": channel, "description": csv.Annotations["description"],
 			"icon": map[string]string{"base64data": icon.Data, "mediatype": icon.MediaType},
@@ -49,7 +48,10 @@ func catalog(o Options, csv *v1alpha1.ClusterServiceVersion, beside []*unstructu
 		if err != nil {
 			return nil, err
 		}
-		fmt.Fprintf(text, "---\n%s", one)
+		if i > 0 {
+			text.WriteString("---\n")
+		}
+		text.Write(one)
 	}
 	return text.Bytes(), nil
 }

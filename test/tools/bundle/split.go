@@ -69,11 +69,15 @@ func split(objects []*unstructured.Unstructured, owner string) (parts, error) {
 			if bound[object.GetName()] {
 				continue
 			}
+			mark(object)
 		case "Role", "RoleBinding":
 			own(object, owner)
 		case "CustomResourceDefinition":
 			p.crd = object
-		case "Service", "PodDisruptionBudget", "NetworkPolicy", "PriorityClass":
+			mark(object)
+		case "PriorityClass":
+			mark(object)
+		case "Service", "PodDisruptionBudget", "NetworkPolicy":
 		default:
 			return p, fmt.Errorf("%s %s: it is not known how OLM would bring this kind to a cluster", object.GetKind(), object.GetName())
 		}
@@ -122,6 +126,16 @@ func own(object *unstructured.Unstructured, csv string) {
 		"apiVersion": v1alpha1.SchemeGroupVersion.String(), "kind": v1alpha1.ClusterServiceVersionKind,
 		"name": csv, "uid": "", "blockOwnerDeletion": false, "controller": false,
 	}}, "metadata", "ownerReferences")
+}
+
+// mark labels what OLM leaves behind when the CSV goes, so that one command finds it.
+func mark(object *unstructured.Unstructured) {
+	labels := object.GetLabels()
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels["app.kubernetes.io/part-of"] = packageName
+	object.SetLabels(labels)
 }
 
 func convert(object *unstructured.Unstructured, into any) error {

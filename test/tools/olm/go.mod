@@ -1,13 +1,20 @@
 // The Operator Lifecycle Manager of the lab: olm-operator, catalog-operator, opm
-// and the bundle's validators, pinned.
+// and a printer of OLM's kinds, pinned.
 module git.srvlab.io/whiskey/rds-csi-operator/test/tools/olm
 
 go 1.26.0
 
 tool (
+	git.srvlab.io/whiskey/rds-csi-operator/test/tools/olm/olm-crds
 	github.com/operator-framework/operator-lifecycle-manager/cmd/catalog
 	github.com/operator-framework/operator-lifecycle-manager/cmd/olm
 	github.com/operator-framework/operator-registry/cmd/opm
+)
+
+require (
+	github.com/operator-framework/api v0.36.0
+	k8s.io/apiextensions-apiserver v0.34.1
+	k8s.io/apimachinery v0.34.1
 )
 
 require (
@@ -117,7 +124,6 @@ require (
 	github.com/opencontainers/runtime-spec v1.2.1 // indirect
 	github.com/openshift/api v0.0.0-20221021112143-4226c2167e40 // indirect
 	github.com/openshift/client-go v0.0.0-20220525160904-9e1acff93e4a // indirect
-	github.com/operator-framework/api v0.36.0 // indirect
 	github.com/operator-framework/operator-lifecycle-manager v0.38.0 // indirect
 	github.com/operator-framework/operator-registry v1.61.0 // indirect
 	github.com/otiai10/copy v1.14.1 // indirect
@@ -187,8 +193,6 @@ require (
 	gopkg.in/yaml.v2 v2.4.0 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
 	k8s.io/api v0.34.1 // indirect
-	k8s.io/apiextensions-apiserver v0.34.1 // indirect
-	k8s.io/apimachinery v0.34.1 // indirect
 	k8s.io/apiserver v0.34.1 // indirect
 	k8s.io/cli-runtime v0.33.2 // indirect
 	k8s.io/client-go v0.34.1 // indirect
