@@ -86,12 +86,18 @@ func TestInstall(t *testing.T) {
 // open makes an empty cluster with KubeVirt and applies config/default.
 func open(ctx context.Context, t *testing.T) *site {
 	t.Helper()
-	c, err := lab.Start(ctx, lab.Options{
+	return openFor(ctx, t, lab.Options{
 		Nodes: []string{"node-a", "node-b"},
 		Pods: &pods.Options{Play: func(pod *corev1.Pod) bool {
 			return pod.Namespace != namespace || pod.Labels["app.kubernetes.io/name"] == "rds-csi-node"
 		}},
 	})
+}
+
+// openFor makes a lab and applies the files given, then config/default.
+func openFor(ctx context.Context, t *testing.T, options lab.Options, files ...string) *site {
+	t.Helper()
+	c, err := lab.Start(ctx, options)
 	must(t, err)
 	s := &site{Cluster: c}
 	t.Cleanup(func() {
@@ -104,6 +110,10 @@ func open(ctx context.Context, t *testing.T) *site {
 	})
 	s.startArray(t)
 	s.addPrograms(ctx, t)
+	must(t, c.ApplyFile(ctx, files...))
+	if options.WithoutKubeVirt {
+		must(t, c.CreateNamespace(ctx, lab.KubeVirtNamespace)) // config/default binds the grant there
+	}
 	_, err = c.Kubectl(ctx, "apply", "-k", filepath.Join(root, "config/default"))
 	must(t, err)
 	scheme := runtime.NewScheme()

@@ -92,14 +92,7 @@ func (s *site) claim(ctx context.Context, t *testing.T, name string) *corev1.Per
 // metrics are at the ports of the Services, over HTTPS, and only for whom RBAC allows to
 // get them.
 func (s *site) metrics(ctx context.Context, t *testing.T) {
-	for _, name := range []string{"prometheus", "stranger"} {
-		must(t, s.Client.Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: name}}))
-	}
-	must(t, s.Client.Create(ctx, &rbacv1.ClusterRoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: "prometheus"},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "rds-csi-metrics-reader"},
-		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: tenant, Name: "prometheus"}},
-	}))
+	s.scrapers(ctx, t)
 	operators := s.scrape(ctx, t, "rds-csi-operator", 2)
 	if !strings.Contains(operators, "\n"+`rds_csi_migration_migrations_total{result="success"} 1`) || !strings.Contains(operators, "\n"+`rds_csi_array_up{array="main"} 1`) {
 		t.Errorf("the operators' metrics:\n%s", operators)
@@ -110,6 +103,20 @@ func (s *site) metrics(ctx context.Context, t *testing.T) {
 	if got := s.scrapeAt(ctx, t, s.nodePlugin(ctx, t)+":9808"); !strings.Contains(got, "\nrds_csi_node_staged_volumes 0") {
 		t.Errorf("the node plugin's metrics:\n%s", got)
 	}
+	s.judgeRights(ctx, t, "rbac/csi")
+}
+
+// scrapers makes an account that may get metrics and one that may not.
+func (s *site) scrapers(ctx context.Context, t *testing.T) {
+	t.Helper()
+	for _, name := range []string{"prometheus", "stranger"} {
+		must(t, s.Client.Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: name}}))
+	}
+	must(t, s.Client.Create(ctx, &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "prometheus"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "rds-csi-metrics-reader"},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: tenant, Name: "prometheus"}},
+	}))
 }
 
 // scrape is what the pods behind a Service tell whoever may ask.

@@ -30,9 +30,9 @@ func (r Right) String() string {
 	return fmt.Sprintf("%s: %s %s.%s %s (%s)", r.Role, r.verb, r.resource, r.group, r.name, r.Program.Agent)
 }
 
-// Of lists what the roles of manifests grant, each role to its program. It fails
-// where a role is neither of a program's nor to be left out.
-func Of(manifests string, programs map[string]Program, leaveOut map[string]string) ([]Right, error) {
+// Of lists what the roles of manifests grant, each role to its program. Roles of others
+// are left out; with a list of them (why, by name) every role must be on either.
+func Of(manifests string, programs map[string]Program, others map[string]string) ([]Right, error) {
 	var all []Right
 	decoder := yaml.NewYAMLOrJSONDecoder(strings.NewReader(manifests), 4096)
 	for {
@@ -43,8 +43,8 @@ func Of(manifests string, programs map[string]Program, leaveOut map[string]strin
 			return nil, err
 		}
 		program, known := programs[role.Name]
-		switch _, left := leaveOut[role.Name]; {
-		case len(role.Rules) == 0 || left:
+		switch _, other := others[role.Name]; {
+		case len(role.Rules) == 0 || other || !known && others == nil:
 			continue
 		case !known:
 			return nil, fmt.Errorf("role %s is for none of the programs that this test knows", role.Name)
@@ -88,8 +88,9 @@ func (r Right) usedBy(e audit.Event) bool {
 	if e.Impersonated != nil || e.Object.Group != r.group || e.Resource() != r.resource || (r.name != "" && e.Object.Name != r.name) {
 		return false
 	}
-	// A watch that begins with all objects stands for the list that clients fall back to.
-	return e.Verb == r.verb || (r.verb == "list" && e.List())
+	// A watch that begins with all objects stands for the list that clients fall back to;
+	// an apply that makes an object takes the right to create it, too.
+	return e.Verb == r.verb || r.verb == "list" && e.List() || r.verb == "create" && e.Verb == "patch" && e.Response.Code == http.StatusCreated
 }
 
 // Unused are the rights that no request took.

@@ -14,6 +14,7 @@ metadata: {name: reader}
 rules:
 - {apiGroups: [""], resources: [pods], verbs: [get, list]}
 - {apiGroups: [""], resources: [secrets], verbs: [get], resourceNames: [key]}
+- {apiGroups: [""], resources: [services], verbs: [create, patch]}
 ---
 kind: ClusterRoleBinding
 metadata: {name: reader}
@@ -41,11 +42,14 @@ func request(change func(*audit.Event)) audit.Event {
 }
 
 func TestUnused(t *testing.T) {
-	if _, err := Of(manifests, programs, nil); err == nil || !strings.Contains(err.Error(), "role elsewhere") {
+	if _, err := Of(manifests, programs, map[string]string{}); err == nil || !strings.Contains(err.Error(), "role elsewhere") {
 		t.Errorf("a role of nobody's: %v", err)
 	}
+	if all, err := Of(manifests, programs, nil); err != nil || len(all) != 7 {
+		t.Errorf("without a list of others: %d rights, %v", len(all), err)
+	}
 	all, err := Of(manifests, programs, map[string]string{"elsewhere": "it is another's"})
-	if err != nil || len(all) != 5 {
+	if err != nil || len(all) != 7 {
 		t.Fatalf("%d rights, %v", len(all), err)
 	}
 	used := map[string]audit.Event{ // by the right that it takes
@@ -60,13 +64,17 @@ func TestUnused(t *testing.T) {
 			t.Errorf("%s takes not one right but leaves %v", name, left)
 		}
 	}
+	applied := request(func(e *audit.Event) { e.Verb, e.Object.Resource, e.Response.Code = "patch", "services", 201 })
+	if left := Unused(all, audit.Events{applied}); len(left) != 5 {
+		t.Errorf("an apply that makes an object leaves %v", left)
+	}
 	acting := request(func(e *audit.Event) {
 		e.Verb, e.Object.Resource, e.Object.Group = "patch", "things", "x.io"
 		e.Impersonated = &struct {
 			Name string `json:"username"`
 		}{"system:serviceaccount:ns:other"}
 	})
-	if left := Unused(all, audit.Events{acting}); len(left) != 3 {
+	if left := Unused(all, audit.Events{acting}); len(left) != 5 {
 		t.Errorf("acting as another leaves %v", left)
 	}
 	for name, e := range map[string]audit.Event{
