@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -31,6 +32,9 @@ func (e *foreignError) Error() string {
 	return e.what + " exists and was not made by this operator; delete it or, for a class, choose another name"
 }
 
+// errNotYet: an object of others that we add to is not there yet.
+var errNotYet = errors.New("not there yet")
+
 // apply makes the cluster's object say what is wanted, and writes nothing where it
 // does already.
 func (r *Reconciler) apply(ctx context.Context, want *unstructured.Unstructured) error {
@@ -50,7 +54,7 @@ func (r *Reconciler) apply(ctx context.Context, want *unstructured.Unstructured)
 	live := newObject(want.GroupVersionKind(), want.GetNamespace(), want.GetName())
 	switch err := r.client.Get(ctx, client.ObjectKeyFromObject(want), live); {
 	case apierrors.IsNotFound(err) && foreign:
-		return nil // CDI makes one for each class; we come back when it did
+		return errNotYet // CDI makes one for each class
 	case apierrors.IsNotFound(err):
 		live = nil
 	case err != nil:

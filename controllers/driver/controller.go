@@ -25,6 +25,8 @@ const Finalizer = "rds.csi.srvlab.io/driver"
 const (
 	// servedAgain is how often the cluster is asked for kinds that it did not have.
 	servedAgain = time.Minute
+	// notYetAgain is how soon an object that CDI is about to make is looked for again.
+	notYetAgain = 5 * time.Second
 	// deletionRetry is how soon a deletion that waits for volumes looks again.
 	deletionRetry = 10 * time.Second
 )
@@ -99,7 +101,10 @@ func (r *Reconciler) deploy(ctx context.Context, d *v1alpha1.RDSDriver) observat
 		return o
 	}
 	for _, object := range wanted {
-		if err := r.apply(ctx, object); err != nil {
+		switch err := r.apply(ctx, object); {
+		case errors.Is(err, errNotYet):
+			o.again = notYetAgain
+		case err != nil:
 			o.fail(err)
 		}
 	}
