@@ -80,6 +80,8 @@ func TestInstall(t *testing.T) {
 	t.Run("drift", func(t *testing.T) { s.drift(ctx, t) })
 	t.Run("changes", func(t *testing.T) { s.changes(ctx, t) })
 	t.Run("array away", func(t *testing.T) { s.arrayAway(ctx, t) })
+	t.Run("a persistent TPM", func(t *testing.T) { s.persistentTPM(ctx, t) })
+	t.Run("a DataVolume without access modes", func(t *testing.T) { s.withoutAccessModes(ctx, t) })
 	t.Run("deletion", func(t *testing.T) { s.deletion(ctx, t) })
 }
 
@@ -87,7 +89,9 @@ func TestInstall(t *testing.T) {
 func open(ctx context.Context, t *testing.T) *site {
 	t.Helper()
 	return openFor(ctx, t, lab.Options{
-		Nodes: []string{"node-a", "node-b"},
+		Nodes:    []string{"node-a", "node-b"},
+		WithCDI:  true,
+		KubeVirt: lab.KubeVirtOptions{ConfigurationYAML: "vmStateStorageClass: rds"},
 		Pods: &pods.Options{Play: func(pod *corev1.Pod) bool {
 			return pod.Namespace != namespace || pod.Labels["app.kubernetes.io/name"] == "rds-csi-node"
 		}},
@@ -155,7 +159,7 @@ func (s *site) addPrograms(ctx context.Context, t *testing.T) {
 func (s *site) tellLogs(t *testing.T) {
 	logs, err := filepath.Glob(filepath.Join(s.Dir, "logs", namespace+"_*.log"))
 	must(t, err)
-	for _, log := range append(logs, filepath.Join(s.Dir, "logs", "players.log")) {
+	for _, log := range append(logs, filepath.Join(s.Dir, "logs", "players.log"), filepath.Join(s.Dir, "logs", "cdi-controllers.log")) {
 		t.Logf("the end of %s:\n%s", filepath.Base(log), process.Tail(log, 25))
 	}
 }

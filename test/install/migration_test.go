@@ -30,16 +30,7 @@ const tenant = "shop"
 // said of it is there.
 func (s *site) migration(ctx context.Context, t *testing.T) {
 	must(t, s.CreateNamespace(ctx, tenant))
-	must(t, s.Client.Create(ctx, &corev1.PersistentVolumeClaim{
-		ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: "disk"},
-		Spec: corev1.PersistentVolumeClaimSpec{ // of the default class
-			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany}, VolumeMode: ptr.To(corev1.PersistentVolumeBlock),
-			Resources: corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}},
-		},
-	}))
-	must(t, s.WaitFor(ctx, "the claim to be bound", func(ctx context.Context) (bool, error) {
-		return s.claim(ctx, t, "disk").Status.Phase == corev1.ClaimBound, nil
-	}))
+	s.newClaim(ctx, t, "disk")
 	vm, err := s.CreateVMI(ctx, lab.NewVMI(tenant, "vm").WithDisk("disk"))
 	must(t, err)
 	must(t, s.WaitVMIRunning(ctx, vm))
@@ -52,6 +43,21 @@ func (s *site) migration(ctx context.Context, t *testing.T) {
 			return slices.ContainsFunc(events.Items, func(e corev1.Event) bool { return e.Reason == reason && strings.Contains(e.Message, "node-") })
 		}
 		return said("MigrationStarted") && said("MigrationCompleted"), err
+	}))
+}
+
+// newClaim makes a claim for a VM, of the default class, and waits until it is bound.
+func (s *site) newClaim(ctx context.Context, t *testing.T, name string) {
+	t.Helper()
+	must(t, s.Client.Create(ctx, &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: name},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany}, VolumeMode: ptr.To(corev1.PersistentVolumeBlock),
+			Resources: corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}},
+		},
+	}))
+	must(t, s.WaitFor(ctx, "the claim to be bound", func(ctx context.Context) (bool, error) {
+		return s.claim(ctx, t, name).Status.Phase == corev1.ClaimBound, nil
 	}))
 }
 

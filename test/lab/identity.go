@@ -49,6 +49,7 @@ func (c *Cluster) anonymous() *rest.Config {
 		TLSClientConfig: rest.TLSClientConfig{CAData: c.ca.PEM},
 		QPS:             -1, // the lab's clients play many machines at once
 		UserAgent:       "lab",
+		WarningHandler:  rest.NoWarnings{},
 	}
 }
 

@@ -66,17 +66,22 @@ func (c *Cluster) StartKubeVirt(ctx context.Context) error {
 
 // kubeVirtObjects is what virt-operator would install.
 func (c *Cluster) kubeVirtObjects(ctx context.Context) ([]*unstructured.Unstructured, error) {
-	path, err := c.binary("manifests")
+	return c.manifests(ctx, KubeVirtNamespace, "manifests", KubeVirtNamespace)
+}
+
+// manifests are the objects that a generator prints, and their namespace.
+func (c *Cluster) manifests(ctx context.Context, in, generator string, args ...string) ([]*unstructured.Unstructured, error) {
+	path, err := c.binary(generator)
 	if err != nil {
 		return nil, err
 	}
-	output, err := exec.CommandContext(ctx, path, KubeVirtNamespace).Output()
+	output, err := exec.CommandContext(ctx, path, args...).Output()
 	if err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
 			err = fmt.Errorf("%w: %s", err, exit.Stderr)
 		}
-		return nil, fmt.Errorf("KubeVirt's manifests: %w", err)
+		return nil, fmt.Errorf("manifests of %s: %w", in, err)
 	}
 	objects, err := parseYAML(string(output))
 	if err != nil {
@@ -92,7 +97,7 @@ func (c *Cluster) kubeVirtObjects(ctx context.Context) ([]*unstructured.Unstruct
 	namespace := &unstructured.Unstructured{}
 	namespace.SetAPIVersion("v1")
 	namespace.SetKind("Namespace")
-	namespace.SetName(KubeVirtNamespace)
+	namespace.SetName(in)
 	return append(objects, namespace), nil
 }
 

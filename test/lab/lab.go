@@ -99,6 +99,11 @@ func (c *Cluster) start(ctx context.Context) error {
 	if c.opts.Pods != nil {
 		c.pods = pods.New(c.Dir, c.admin, *c.opts.Pods)
 	}
+	if c.opts.WithCDI {
+		if err := c.startCDI(ctx); err != nil {
+			return err
+		}
+	}
 	rest, ctx := errgroup.WithContext(ctx)
 	rest.Go(func() error { return c.startScheduler() })
 	if !c.opts.WithoutControllers {

@@ -17,6 +17,9 @@ type Options struct {
 	// run.
 	WithProvisioner bool
 
+	// WithCDI adds CDI, as far as it decides what claims look like.
+	WithCDI bool
+
 	// Pods, if set, runs pods for real, as local processes, and adds the controllers of
 	// Deployments, ReplicaSets and DaemonSets that make them.
 	Pods *pods.Options
@@ -57,6 +60,9 @@ func (o Options) modules() []binaries.Module {
 	modules := []binaries.Module{binaries.Etcd, binaries.Kubernetes}
 	if !o.WithoutKubeVirt {
 		modules = append(modules, binaries.KubeVirt)
+	}
+	if o.WithCDI {
+		modules = append(modules, binaries.CDI)
 	}
 	if o.WithProvisioner {
 		modules = append(modules, binaries.Provisioner)

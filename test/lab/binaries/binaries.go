@@ -28,6 +28,7 @@ var (
 	}
 	KubeVirt    = Module{Name: "kubevirt", Binaries: []string{"virt-api", "virt-controller", "manifests"}}
 	Provisioner = Module{Name: "provisioner", Binaries: []string{"csi-provisioner", "csi-resizer"}}
+	CDI         = Module{Name: "cdi", Binaries: []string{"cdi-controllers", "cdi-manifests"}}
 	// OLM is olm-operator, catalog-operator and opm, under the names of their packages.
 	OLM = Module{
 		Name:     "olm",
@@ -37,7 +38,7 @@ var (
 )
 
 // All is every module.
-func All() []Module { return append(Common(), OLM) }
+func All() []Module { return append(Common(), CDI, OLM) }
 
 // Common are the modules that most tests need.
 func Common() []Module { return []Module{Etcd, Kubernetes, KubeVirt, Provisioner} }

@@ -1,5 +1,5 @@
 // Package binaries builds the programs the lab runs (etcd, Kubernetes,
-// KubeVirt, the CSI sidecars, OLM) from Go modules and keeps them in a folder of the
+// KubeVirt, the CSI sidecars, CDI, OLM) from Go modules and keeps them in a folder of the
 // checkout.
 //
 // Every module under test/tools pins one family of programs with `tool` lines.
