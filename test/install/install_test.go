@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/pem"
 	"fmt"
+	"log/slog"
 	"net"
 	"os/exec"
 	"path/filepath"
@@ -124,7 +125,7 @@ func openFor(ctx context.Context, t *testing.T, options lab.Options, files ...st
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, storagev1.AddToScheme, coordinationv1.AddToScheme, v1alpha1.AddToScheme} {
 		must(t, add(scheme))
 	}
-	s.client, err = client.New(c.Config(), client.Options{Scheme: scheme, Log: logr.Discard()})
+	s.client, err = client.New(c.Config(), client.Options{Scheme: scheme, Log: logr.FromSlogHandler(slog.DiscardHandler)})
 	must(t, err)
 	return s
 }
