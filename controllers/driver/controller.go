@@ -258,6 +258,7 @@ func (r *Reconciler) releaseProfiles(ctx context.Context, d *v1alpha1.RDSDriver,
 			continue
 		}
 		empty := newObject(kindStorageProfile, "", c.Name)
+		empty.Object["spec"] = map[string]any{} // it may not be absent
 		errs = append(errs, r.write(ctx, empty, live))
 	}
 	return errors.Join(errs...)
