@@ -13,7 +13,7 @@ TOOLS   := test/tools
 
 # The packages of ordinary tests; the lab's own and the end-to-end tests start
 # whole control planes and are bounded in how many run at once.
-UNIT = $$(go list ./... | grep -vE '/test/(lab|e2e|dataplane|alerts|images|install)(/|$$)')
+UNIT = $$(go list ./... | grep -vE '/test/(lab|e2e|dataplane|alerts|images|install|olm)(/|$$)')
 LAB  = ./test/lab/... ./test/install ./test/e2e/...
 
 .PHONY: help
@@ -77,6 +77,11 @@ images: ## Build the images of the operator and the plugin (CONTAINER_TOOL=docke
 test-images: ## Build the images and start them, by buildah and on bases of its own (installs Debian packages, needs root)
 	test/images/prerequisites.sh
 	go test ./test/images -v -count=1 -timeout 20m
+
+.PHONY: test-olm
+test-olm: ## Install, upgrade and remove by the real Operator Lifecycle Manager (5 minutes; builds OLM once)
+	@go run ./test/lab/cmd/lab-build olm
+	go test ./test/olm -v -count=1 -timeout 15m
 
 .PHONY: lab-binaries
 lab-binaries: ## Build etcd, Kubernetes, the CSI sidecars and KubeVirt for the lab, where missing
