@@ -2,9 +2,6 @@ package install
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/pem"
 	"fmt"
 	"log/slog"
 	"net"
@@ -33,6 +30,7 @@ import (
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/pods"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/process"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/routeros"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/stack"
 )
 
 const (
@@ -113,7 +111,7 @@ func openFor(ctx context.Context, t *testing.T, options lab.Options, files ...st
 			t.Error(err)
 		}
 	})
-	s.startArray(t)
+	s.array, s.key = stack.MustStartSimulator(t)
 	s.addPrograms(ctx, t)
 	must(t, c.ApplyFile(ctx, files...))
 	if options.WithoutKubeVirt {
@@ -170,25 +168,6 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-func (s *site) startArray(t *testing.T) {
-	t.Helper()
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	must(t, err)
-	block, err := gossh.MarshalPrivateKey(private, "csi")
-	must(t, err)
-	s.key = pem.EncodeToMemory(block)
-	user, err := gossh.NewPublicKey(public)
-	must(t, err)
-	s.array, err = routeros.New(routeros.Options{HostKeyType: routeros.Ed25519, Users: []routeros.User{
-		{Name: "csi", Keys: []gossh.PublicKey{user}, Policies: []string{"ssh", "read", "write", "test"}},
-	}})
-	must(t, err)
-	must(t, s.array.AddPool(routeros.Pool{Name: "raid10", FS: "xfs", Size: 4 << 40}))
-	must(t, s.array.AddDirectory("raid10/k8s"))
-	must(t, s.array.Start("127.0.0.1:0"))
-	t.Cleanup(func() { _ = s.array.Close() })
 }
 
 // operators: both run, on two nodes, and one of them leads.

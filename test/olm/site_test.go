@@ -2,10 +2,7 @@ package olm
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"net"
 	"os"
@@ -28,6 +25,7 @@ import (
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/pods"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/process"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/routeros"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/stack"
 )
 
 const (
@@ -67,7 +65,7 @@ func open(ctx context.Context, t *testing.T) *site {
 			t.Error(err)
 		}
 	})
-	s.startArray(t)
+	s.array, s.key = stack.MustStartSimulator(t)
 	s.tools, err = binaries.Ensure(ctx, t.Logf, binaries.Kubernetes, binaries.Provisioner)
 	must(t, err)
 	s.build(ctx, t, root, "./cmd/...")
@@ -88,25 +86,6 @@ func (s *site) build(ctx context.Context, t *testing.T, module, packages string)
 	if out, err := exec.CommandContext(ctx, "go", "-C", module, "build", "-o", s.dir+"/", packages).CombinedOutput(); err != nil {
 		t.Fatalf("build %s: %v\n%s", module, err, out)
 	}
-}
-
-func (s *site) startArray(t *testing.T) {
-	t.Helper()
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	must(t, err)
-	block, err := gossh.MarshalPrivateKey(private, "csi")
-	must(t, err)
-	s.key = pem.EncodeToMemory(block)
-	user, err := gossh.NewPublicKey(public)
-	must(t, err)
-	s.array, err = routeros.New(routeros.Options{HostKeyType: routeros.Ed25519, Users: []routeros.User{
-		{Name: "csi", Keys: []gossh.PublicKey{user}, Policies: []string{"ssh", "read", "write", "test"}},
-	}})
-	must(t, err)
-	must(t, s.array.AddPool(routeros.Pool{Name: "raid10", FS: "xfs", Size: 4 << 40}))
-	must(t, s.array.AddDirectory("raid10/k8s"))
-	must(t, s.array.Start("127.0.0.1:0"))
-	t.Cleanup(func() { _ = s.array.Close() })
 }
 
 // bundle generates a version from config/, with its images tagged by tag, lets the
