@@ -12,6 +12,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -257,9 +258,9 @@ func (r *Reconciler) releaseProfiles(ctx context.Context, d *v1alpha1.RDSDriver,
 		if !slices.ContainsFunc(live.GetManagedFields(), ownedByUs) {
 			continue
 		}
-		empty := newObject(kindStorageProfile, "", c.Name)
-		empty.Object["spec"] = map[string]any{} // it may not be absent
-		errs = append(errs, r.write(ctx, empty, live))
+		// Applying it without the field would leave no spec, which CDI's schema refuses.
+		without := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"claimPropertySets":null}}`))
+		errs = append(errs, client.IgnoreNotFound(r.client.Patch(ctx, live, without)))
 	}
 	return errors.Join(errs...)
 }
