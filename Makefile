@@ -37,6 +37,7 @@ test-unit: ## Run the tests that start no control plane, with the race detector
 
 .PHONY: test-lab
 test-lab: lab-binaries ## Run the tests against real control planes
+	@go run ./test/lab/cmd/lab-build cdi
 	go test -race -timeout 45m -p 2 $(LAB)
 
 .PHONY: test-latency
