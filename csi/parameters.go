@@ -4,13 +4,13 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"net/netip"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	spec "github.com/container-storage-interface/spec/lib/go/csi"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/rds"
 )
 
 // The StorageClass parameters, and with the exception of `array` keys of the
@@ -62,11 +62,6 @@ const (
 	readWriteOnce = "ReadWriteOnce"
 	readWriteMany = "ReadWriteMany"
 )
-
-// maxPortals is how many addresses a volume may be reached by.
-const maxPortals = 8
-
-var hostPattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
 
 // Bounds of migrationTimeoutSeconds.
 const minMigrationTimeout, maxMigrationTimeout = 30, 3600
@@ -128,13 +123,12 @@ func parsePortals(list string) (string, error) {
 	portals := strings.Split(list, ",")
 	for i, portal := range portals {
 		portals[i] = strings.TrimSpace(portal)
-		address, err := netip.ParseAddr(portals[i])
-		if err != nil && !hostPattern.MatchString(portals[i]) || address.Zone() != "" {
+		if !rds.IsHost(portals[i]) {
 			return "", invalid("parameter %s has %q, which is neither an address nor a host name", paramPortals, portal)
 		}
 	}
-	if len(portals) > maxPortals {
-		return "", invalid("parameter %s has %d addresses; it has 1 to %d, parted by commas", paramPortals, len(portals), maxPortals)
+	if len(portals) > rds.MaxPortals {
+		return "", invalid("parameter %s has %d addresses; it has 1 to %d, parted by commas", paramPortals, len(portals), rds.MaxPortals)
 	}
 	return strings.Join(portals, ","), nil
 }

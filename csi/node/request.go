@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,7 +42,6 @@ const (
 	defaultPort = "4420"
 	// The array exports one disk in a subsystem, as namespace 1 [INF].
 	defaultNSID = 1
-	maxPortals  = 8
 )
 
 // volume is the volume that a request speaks of.
@@ -133,8 +131,6 @@ func readAccess(c *spec.VolumeCapability) (access, error) {
 	return a, nil
 }
 
-var hostPattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
-
 // readTarget finds out where a volume is from its contexts.
 func (s *Server) readTarget(ctx context.Context, v volume, publish, volume map[string]string) (nvme.Target, error) {
 	either := func(key string) string { return cmp.Or(publish[key], volume[key]) }
@@ -203,8 +199,8 @@ func (s *Server) readPortals(ctx context.Context, list, port string) ([]nvme.Por
 			portals = append(portals, p)
 		}
 	}
-	if len(portals) == 0 || len(portals) > maxPortals {
-		return nil, invalid("%s has %d addresses; it has 1 to %d, parted by commas", contextAddresses, len(portals), maxPortals)
+	if len(portals) == 0 || len(portals) > rds.MaxPortals {
+		return nil, invalid("%s has %d addresses; it has 1 to %d, parted by commas", contextAddresses, len(portals), rds.MaxPortals)
 	}
 	return portals, nil
 }
@@ -216,7 +212,7 @@ func (s *Server) resolve(ctx context.Context, host string) (netip.Addr, error) {
 		}
 		return address.Unmap(), nil
 	}
-	if !hostPattern.MatchString(host) {
+	if !rds.IsHost(host) {
 		return netip.Addr{}, invalid("%q is neither an address nor a host name", host)
 	}
 	addresses, err := s.config.Lookup(ctx, host)

@@ -166,7 +166,7 @@ func (c *Config) Validate() error {
 	check(basePattern.MatchString(c.BasePath) && len(c.BasePath) <= maxBasePath, "basePath %q: a directory like raid10/k8s of letters, digits, dot, dash and underscore, at most %d", c.BasePath, maxBasePath)
 	check(nqnPattern.MatchString(c.NQNPrefix) && len(c.NQNPrefix) <= 128, "nqnPrefix %q: like nqn.2000-02.com.mikrotik, at most 128", c.NQNPrefix)
 	for _, address := range c.NVMeAddresses {
-		check(address != "" && !strings.ContainsAny(address, " /"), "nvmeAddresses: %q is not an address", address)
+		check(rds.IsHost(address), "nvmeAddresses: %q is neither an address nor a host name", address)
 	}
 	check(c.NVMePort > 0 && c.NVMePort < 1<<16, "nvmePort %d", c.NVMePort)
 	check(c.MaxChannels > 0 && c.MaxChannels <= 20, "maxChannels %d: 1 to 20, the array's own limit of sessions", c.MaxChannels)

@@ -55,10 +55,10 @@ func (a *Array) open() error {
 	if err := a.AddDirectory(basePath); err != nil {
 		return err
 	}
-	if err := a.Start(""); err != nil {
+	if err := a.Start(a.bed.console); err != nil {
 		return err
 	}
-	key, err := writeKey(a.bed.path("key"))
+	key, err := writeKey(a.bed.path(keyFile))
 	if err != nil {
 		return err
 	}
@@ -69,6 +69,9 @@ func (a *Array) open() error {
 	})
 	return err
 }
+
+// keyFile is the key of the array's user, in the bed's folder.
+const keyFile = "key"
 
 func writeKey(file string) (string, error) {
 	_, key, err := ed25519.GenerateKey(nil)

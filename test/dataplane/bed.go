@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,8 +26,12 @@ const (
 	ArrayPort     = 4420
 )
 
-// apiAddress is where the nodes reach the API server.
-const apiAddress = "10.0.2.100:6443"
+// Where the nodes reach what runs in the test's process: the API server, and the
+// array's console.
+const (
+	apiAddress     = "10.0.2.100:6443"
+	consoleAddress = "10.0.2.101:22"
+)
 
 // Memory of the guests in MiB. A node's file system lives in it, too.
 const (
@@ -59,6 +64,7 @@ type Bed struct {
 	// takes events.
 	API     *kubetest.Server
 	stopAPI func()
+	console string // where the array's is, on loopback
 	folder  string
 }
 
@@ -81,6 +87,9 @@ func Start(ctx context.Context, progress func(string, ...any)) (_ *Bed, err erro
 			b.Close()
 		}
 	}()
+	if b.console, err = freeAddress(); err != nil {
+		return nil, err
+	}
 	if err := b.build(ctx, root); err != nil {
 		return nil, err
 	}
@@ -98,6 +107,17 @@ func Start(ctx context.Context, progress func(string, ...any)) (_ *Bed, err erro
 	}
 	progress("wired them up")
 	return b, nil
+}
+
+// freeAddress is one on loopback that nobody listens at: the nodes are told of it
+// before the array starts.
+func freeAddress() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer listener.Close()
+	return listener.Addr().String(), nil
 }
 
 // repository is the checkout that the test runs in.
@@ -200,7 +220,7 @@ func (b *Bed) boot(ctx context.Context, root string) error {
 		both.Go(func() error {
 			node := spec
 			node.Name, node.Initrd, node.Memory = name, b.path("node.img"), nodeMemory
-			node.Reach = map[string]string{apiAddress: strings.TrimPrefix(b.API.URL, "http://")}
+			node.Reach = map[string]string{apiAddress: strings.TrimPrefix(b.API.URL, "http://"), consoleAddress: b.console}
 			card := fmt.Sprintf("n%d", i+1)
 			node.Cards = []guest.Card{{Name: card, Socket: b.path(card + ".sock"), MAC: fmt.Sprintf("52:54:00:09:0%d:02", i+1)}}
 			g, err := guest.Boot(ctx, node)
