@@ -151,7 +151,7 @@ func FuzzInjection(f *testing.F) {
 // FuzzForeignPath: a disk whose image is not below the base path is never changed,
 // whatever its slot.
 func FuzzForeignPath(f *testing.F) {
-	for _, p := range []string{"raid10/vm.img", "raid10/k8s/../vm.img", "raid10/k8s-old/vm.img", "/raid10/k8s/./vm.img", "raid10/k8s//vm.img", "raid10/k8s/vm.img", "raid10/k8s", ""} {
+	for _, p := range []string{"raid10/vm.img", "raid10/k8s/../vm.img", "raid10/k8s-old/vm.img", "/raid10/k8s/./vm.img", "raid10/k8s//vm.img", "raid10/k8s", ""} {
 		f.Add(p)
 	}
 	server, array := simulate(f)
@@ -160,11 +160,11 @@ func FuzzForeignPath(f *testing.F) {
 	f.Fuzz(func(t *testing.T, file string) {
 		file = strings.TrimPrefix(strings.ToValidUTF8(file, "?"), "/")
 		if strings.HasPrefix(path.Clean("/"+file), "/raid10/k8s/") && path.Clean(file) == file {
-			t.Skip("below the base path")
+			return // it is below the base path: no attack
 		}
 		_, err := server.AddDisk(map[string]string{"type": "file", "slot": slot, "file-path": "/" + file, "file-size": "1073741824", "comment": "rds1 g0"})
 		if err != nil {
-			t.Skip(err)
+			return // no array has such a disk: no attack
 		}
 		before, _ := server.Disk(slot)
 		answers := attack{name: pvName, key: "dualAttach", value: "Any", handle: slot, node: "node-a"}.life(t, e)

@@ -113,6 +113,9 @@ func (m *memory) Update(ctx context.Context, slot string, decide rds.Decide) (rd
 	if m.volumes[slot].Comment != v.Comment {
 		return v, &rds.Error{Kind: rds.ErrConflict, Op: "update volume", Slot: slot}
 	}
+	if change.Size > m.pool.Size {
+		return v, &rds.Error{Kind: rds.ErrNoSpace, Op: "update volume", Slot: slot}
+	}
 	if change.Ledger != nil {
 		v.Ledger, v.Comment = *change.Ledger, change.Ledger.String()
 	}
