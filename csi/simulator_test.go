@@ -1,10 +1,7 @@
 package csi_test
 
 import (
-	"crypto/ed25519"
-	"encoding/pem"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -44,8 +41,12 @@ func simulateOn(t testing.TB, fs string) (*routeros.Server, *client.Array) {
 	if err := server.Start(""); err != nil {
 		t.Fatal(err)
 	}
+	key := filepath.Join(t.TempDir(), "key")
+	if err := routeros.WriteKey(key); err != nil {
+		t.Fatal(err)
+	}
 	array, err := client.New(client.Config{
-		Name: "main", Address: server.Addr(), User: "admin", KeyFile: writeKey(t),
+		Name: "main", Address: server.Addr(), User: "admin", KeyFile: key,
 		HostKey:  client.HostKeys{ssh.FingerprintSHA256(server.HostKey())},
 		BasePath: "raid10/k8s", NVMeAddresses: []string{"10.0.0.1"},
 	})
@@ -54,23 +55,6 @@ func simulateOn(t testing.TB, fs string) (*routeros.Server, *client.Array) {
 	}
 	t.Cleanup(func() { _ = array.Close() })
 	return server, array
-}
-
-func writeKey(t testing.TB) string {
-	t.Helper()
-	_, key, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, err := ssh.MarshalPrivateKey(key, "test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "key")
-	if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
 }
 
 func simulated(t *testing.T) fixture {

@@ -3,8 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
@@ -21,11 +19,11 @@ import (
 	"time"
 
 	spec "github.com/container-storage-interface/spec/lib/go/csi"
-	"golang.org/x/crypto/ssh"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/csi/kube/kubetest"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/routeros"
 )
 
 // asPlugin makes the test binary be the plugin, so that tests run real processes.
@@ -58,16 +56,8 @@ func eventually(t *testing.T, what string, holds func() bool) {
 func writeArrays(t *testing.T, address string) string {
 	t.Helper()
 	dir := t.TempDir()
-	_, key, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, err := ssh.MarshalPrivateKey(key, "test")
-	if err != nil {
-		t.Fatal(err)
-	}
 	keyFile := filepath.Join(dir, "key")
-	if err := os.WriteFile(keyFile, pem.EncodeToMemory(block), 0o600); err != nil {
+	if err := routeros.WriteKey(keyFile); err != nil {
 		t.Fatal(err)
 	}
 	file := filepath.Join(dir, "arrays.yaml")

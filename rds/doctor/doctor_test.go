@@ -3,13 +3,9 @@ package doctor_test
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -36,18 +32,10 @@ func simulate(t *testing.T, o sim.Options) (*sim.Server, routeros.Config) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, err := ssh.MarshalPrivateKey(key, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "key")
+	key := filepath.Join(t.TempDir(), "key")
 	disk := map[string]string{"type": "file", "slot": "pvc-mine", "file-path": "/" + base + "/pvc-mine.img", "file-size": "1073741824", "comment": "mine"}
 	err = errors.Join(
-		os.WriteFile(file, pem.EncodeToMemory(block), 0o600),
+		sim.WriteKey(key),
 		server.AddPool(sim.Pool{Name: "raid10", FS: "xfs", Size: 1 << 40}),
 		server.AddDirectory(base),
 	)
@@ -61,7 +49,7 @@ func simulate(t *testing.T, o sim.Options) (*sim.Server, routeros.Config) {
 		t.Fatal(err)
 	}
 	return server, routeros.Config{
-		Name: "west", Address: server.Addr(), User: "admin", KeyFile: file, BasePath: base,
+		Name: "west", Address: server.Addr(), User: "admin", KeyFile: key, BasePath: base,
 		HostKey: routeros.HostKeys{ssh.FingerprintSHA256(server.HostKey())},
 	}
 }

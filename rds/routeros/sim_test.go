@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -68,7 +67,7 @@ func config(t testing.TB, server *sim.Server) routeros.Config {
 	t.Helper()
 	return routeros.Config{
 		Name: "west", Address: server.Addr(), User: "admin", KeyFile: keyFile(t, newKey(t)),
-		HostKey:  routeros.HostKeys{strings.TrimSpace(string(ssh.MarshalAuthorizedKey(server.HostKey())))},
+		HostKey:  routeros.HostKeys{server.HostKeyLine()},
 		BasePath: base, CommandTimeout: routeros.Duration{Duration: time.Minute}, DialTimeout: routeros.Duration{Duration: time.Minute},
 	}
 }

@@ -1,16 +1,10 @@
 package main
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/pem"
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
-
-	"golang.org/x/crypto/ssh"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/rds/routeros"
 	sim "git.srvlab.io/whiskey/rds-csi-operator/test/routeros"
@@ -60,20 +54,12 @@ func (r *rig) fill(o rigOptions) error {
 	if r.dir, err = os.MkdirTemp("", "bench-"); err != nil {
 		return err
 	}
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return err
-	}
-	block, err := ssh.MarshalPrivateKey(key, "")
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(r.dir, "key")
+	key := filepath.Join(r.dir, "key")
 	r.config = routeros.Config{
-		Name: "bench", Address: r.server.Addr(), User: "admin", KeyFile: path, BasePath: basePath, MaxChannels: o.channels,
-		HostKey: routeros.HostKeys{strings.TrimSpace(string(ssh.MarshalAuthorizedKey(r.server.HostKey())))},
+		Name: "bench", Address: r.server.Addr(), User: "admin", KeyFile: key, BasePath: basePath, MaxChannels: o.channels,
+		HostKey: routeros.HostKeys{r.server.HostKeyLine()},
 	}
-	return os.WriteFile(path, pem.EncodeToMemory(block), 0o600)
+	return sim.WriteKey(key)
 }
 
 func (r *rig) client() (*routeros.Array, error) { return routeros.New(r.config) }

@@ -2,11 +2,8 @@ package dataplane
 
 import (
 	"context"
-	"crypto/ed25519"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"time"
 
@@ -58,10 +55,11 @@ func (a *Array) open() error {
 	if err := a.Start(a.bed.console); err != nil {
 		return err
 	}
-	key, err := writeKey(a.bed.path(keyFile))
-	if err != nil {
+	key := a.bed.path(keyFile)
+	if err := routeros.WriteKey(key); err != nil {
 		return err
 	}
+	var err error
 	a.Client, err = client.New(client.Config{
 		Name: "main", Address: a.Addr(), User: "admin", KeyFile: key,
 		HostKey:  client.HostKeys{ssh.FingerprintSHA256(a.HostKey())},
@@ -72,18 +70,6 @@ func (a *Array) open() error {
 
 // keyFile is the key of the array's user, in the bed's folder.
 const keyFile = "key"
-
-func writeKey(file string) (string, error) {
-	_, key, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		return "", err
-	}
-	block, err := ssh.MarshalPrivateKey(key, "data plane test")
-	if err != nil {
-		return "", err
-	}
-	return file, os.WriteFile(file, pem.EncodeToMemory(block), 0o600)
-}
 
 // Close ends the console; the exports end with the guest.
 func (a *Array) Close() {

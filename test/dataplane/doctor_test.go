@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/crypto/ssh"
-
 	"git.srvlab.io/whiskey/rds-csi-operator/test/routeros"
 )
 
@@ -23,7 +21,7 @@ func TestDoctor(t *testing.T) {
 	s.must(s.a.WriteFile(s.ctx, "/etc/doctor.key", 0o600, key))
 	s.must(s.a.WriteFile(s.ctx, "/etc/doctor.yaml", 0o600, fmt.Appendf(nil, `arrays:
 - {name: main, address: %q, user: admin, keyFile: /etc/doctor.key, hostKey: %q, basePath: %s, nvmeAddresses: [%s, %s]}
-`, consoleAddress, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(s.array.HostKey()))), basePath, ArrayAddress, SecondAddress)))
+`, consoleAddress, s.array.HostKeyLine(), basePath, ArrayAddress, SecondAddress)))
 	before := len(s.array.Disks())
 	out, err := s.a.Run(s.ctx, pluginPath, "doctor", "--arrays-file=/etc/doctor.yaml", "--scratch", "--node")
 	t.Log(out)

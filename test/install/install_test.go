@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	gossh "golang.org/x/crypto/ssh"
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -193,7 +192,7 @@ func (s *site) driver() *v1alpha1.RDSDriver {
 		Spec: v1alpha1.RDSDriverSpec{
 			Arrays: []v1alpha1.Array{{
 				Name: "main", Address: host, Port: number, User: "csi", KeySecret: v1alpha1.SecretKey{Name: "rds-main"}, BasePath: "raid10/k8s",
-				HostKeys: []string{strings.TrimSpace(string(gossh.MarshalAuthorizedKey(s.array.HostKey())))},
+				HostKeys: []string{s.array.HostKeyLine()},
 				NVMe:     v1alpha1.NVMe{Addresses: []string{host}},
 			}},
 			StorageClasses: []v1alpha1.StorageClass{{Name: "rds", IsDefault: true}, {Name: "rds-late", VolumeBindingMode: storagev1.VolumeBindingWaitForFirstConsumer}},

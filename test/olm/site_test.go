@@ -13,7 +13,6 @@ import (
 	"strings"
 	"testing"
 
-	gossh "golang.org/x/crypto/ssh"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -155,7 +154,7 @@ func (s *site) sample(t *testing.T, bundle string) *unstructured.Unstructured {
 	must(t, err)
 	array := arrays[0].(map[string]any)
 	array["address"], array["port"] = host, number
-	array["hostKeys"] = []any{strings.TrimSpace(string(gossh.MarshalAuthorizedKey(s.array.HostKey())))}
+	array["hostKeys"] = []any{s.array.HostKeyLine()}
 	array["nvme"] = map[string]any{"addresses": []any{host}}
 	must(t, unstructured.SetNestedSlice(d.Object, arrays, "spec", "arrays"))
 	return d

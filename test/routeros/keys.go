@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"encoding/pem"
 	"fmt"
+	"os"
 
 	gossh "golang.org/x/crypto/ssh"
 )
@@ -20,8 +21,8 @@ func NewHostKey(t HostKeyType) (gossh.Signer, error) {
 	return gossh.NewSignerFromKey(key)
 }
 
-// NewHostKeyPEM generates a host key in OpenSSH's file format.
-func NewHostKeyPEM(t HostKeyType) ([]byte, error) {
+// NewKeyPEM generates a private key, of a host or a user, in OpenSSH's file format.
+func NewKeyPEM(t HostKeyType) ([]byte, error) {
 	key, err := generateKey(t)
 	if err != nil {
 		return nil, err
@@ -31,6 +32,15 @@ func NewHostKeyPEM(t HostKeyType) ([]byte, error) {
 		return nil, err
 	}
 	return pem.EncodeToMemory(block), nil
+}
+
+// WriteKey generates a user's private key and writes it to a file.
+func WriteKey(file string) error {
+	key, err := NewKeyPEM(Ed25519)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, key, 0o600)
 }
 
 func generateKey(t HostKeyType) (crypto.PrivateKey, error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -125,6 +126,11 @@ func (s *Server) HostKey() gossh.PublicKey {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.hostKey.PublicKey()
+}
+
+// HostKeyLine is HostKey as files of known keys have it.
+func (s *Server) HostKeyLine() string {
+	return strings.TrimSpace(string(gossh.MarshalAuthorizedKey(s.HostKey())))
 }
 
 // RotateHostKey gives the host a new key of the same type, as a replaced or

@@ -2,10 +2,7 @@ package sanity_test
 
 import (
 	"context"
-	"crypto/ed25519"
-	"encoding/pem"
 	"net"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -61,14 +58,10 @@ func simulate(t *testing.T, fs string) (*routeros.Server, *client.Array) {
 	must(t, server.AddPool(routeros.Pool{Name: "raid10", FS: fs, Size: 1 << 40}))
 	must(t, server.AddDirectory("raid10/k8s"))
 	must(t, server.Start(""))
-	_, key, err := ed25519.GenerateKey(nil)
-	must(t, err)
-	block, err := ssh.MarshalPrivateKey(key, "")
-	must(t, err)
-	file := filepath.Join(t.TempDir(), "key")
-	must(t, os.WriteFile(file, pem.EncodeToMemory(block), 0o600))
+	key := filepath.Join(t.TempDir(), "key")
+	must(t, routeros.WriteKey(key))
 	array, err := client.New(client.Config{
-		Name: "main", Address: server.Addr(), User: "admin", KeyFile: file,
+		Name: "main", Address: server.Addr(), User: "admin", KeyFile: key,
 		HostKey: client.HostKeys{ssh.FingerprintSHA256(server.HostKey())}, BasePath: "raid10/k8s",
 	})
 	must(t, err)

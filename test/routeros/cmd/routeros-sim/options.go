@@ -91,7 +91,7 @@ func (o *options) hostKey() (gossh.Signer, error) {
 	}
 	raw, err := os.ReadFile(o.hostKeyFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		if raw, err = routeros.NewHostKeyPEM(routeros.HostKeyType(o.hostKeyType)); err == nil {
+		if raw, err = routeros.NewKeyPEM(routeros.HostKeyType(o.hostKeyType)); err == nil {
 			err = os.WriteFile(o.hostKeyFile, raw, 0o600)
 		}
 	}
