@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	spec "github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/go-logr/logr"
@@ -41,20 +42,20 @@ func (s *Server) expand(ctx context.Context, r *spec.NodeExpandVolumeRequest) (i
 	if err != nil {
 		return 0, err
 	}
-	d, block, path, err := s.grown(v, path, now)
+	d, was, err := s.growing(v, path, now)
 	if err != nil {
 		return 0, err
 	}
 	subsystem, _, _ := nvme.ByDev(now.subsystems, d.Dev)
-	d, err = s.see(ctx, v, subsystem.NQN, d, required)
+	d, err = s.see(ctx, v, subsystem.NQN, d, max(required, was.Size))
 	if err != nil {
 		return 0, err
 	}
 	if limit > 0 && d.Size > limit {
 		return 0, fmt.Errorf("%w: %s has %d bytes, and at most %d are allowed", errOutOfRange, d.Name, d.Size, limit)
 	}
-	if !block {
-		if err := s.mounter(v).Grow(ctx, d.Path(), path); err != nil {
+	if !was.Block {
+		if err := s.mounter(v).Grow(ctx, d.Path(), was.Staging); err != nil {
 			return 0, err
 		}
 	}
@@ -62,23 +63,25 @@ func (s *Server) expand(ctx context.Context, r *spec.NodeExpandVolumeRequest) (i
 	return d.Size, s.remember(v, d.Size)
 }
 
-// grown finds what is to grow, and where its filesystem is mounted: by the record,
+// growing finds what is to grow, and where its filesystem is mounted: by the record,
 // or, without one, by the path. The path may show it read-only, or, for a block
-// volume, not at all.
-func (s *Server) grown(v volume, path string, now sight) (d nvme.Device, block bool, mounted string, err error) {
+// volume, not at all. That the device looks smaller than it was is no obstacle: it is
+// looked at again, and then is as large or is not.
+func (s *Server) growing(v volume, path string, now sight) (nvme.Device, record, error) {
 	r, err := s.load(v)
 	if err != nil {
-		return d, false, "", err
+		return nvme.Device{}, r, err
 	}
 	if r.Step != stepStaged {
-		d, block, err = s.at(v, path, now)
-		return d, block, path, err
+		d, block, err := s.at(v, path, now)
+		return d, record{Block: block, Staging: path}, err
 	}
-	if err := usable(judge(r, now)); err != nil {
-		return d, false, "", err
+	problems := slices.DeleteFunc(judge(r, now), func(p problem) bool { return p.reason == reasonTooSmall })
+	if err := usable(problems); err != nil {
+		return nvme.Device{}, r, err
 	}
-	d, err = nvme.Find(now.subsystems, r.NQN, r.NSID)
-	return d, r.Block, r.Staging, err
+	d, err := nvme.Find(now.subsystems, r.NQN, r.NSID)
+	return d, r, err
 }
 
 // see makes the kernel look at the size again. Even a connected host may learn of

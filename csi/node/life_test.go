@@ -99,6 +99,19 @@ func (b *bench) unpublish(pod string) error {
 	return err
 }
 
+// expand expands what is published for pod a.
+func (b *bench) expand(size int64) (int64, error) {
+	r, err := b.NodeExpandVolume(b.Context(), &spec.NodeExpandVolumeRequest{VolumeId: b.handle, VolumePath: b.target("a"), StagingTargetPath: b.staging, CapacityRange: &spec.CapacityRange{RequiredBytes: size}})
+	return r.GetCapacityBytes(), err
+}
+
+// grow gives the export another size, which the controller tells with the next
+// publication, and the host does not see by itself.
+func (b *bench) grow(size int64) {
+	b.do(func() { b.exports[nqnOf(1)].size = size })
+	b.contexts["sizeBytes"] = fmt.Sprint(size)
+}
+
 func (b *bench) ok(errs ...error) {
 	b.Helper()
 	for _, err := range errs {
@@ -349,18 +362,14 @@ func TestExpand(t *testing.T) {
 		b := newBench(t)
 		b.block = block
 		b.ok(b.stage(), b.publish("a", false))
-		expand := func(size int64) (int64, error) {
-			r, err := b.NodeExpandVolume(t.Context(), &spec.NodeExpandVolumeRequest{VolumeId: b.handle, VolumePath: b.target("a"), StagingTargetPath: b.staging, CapacityRange: &spec.CapacityRange{RequiredBytes: size}})
-			return r.GetCapacityBytes(), err
-		}
 		// The array did not grow it: the filesystem is left alone.
-		_, err := expand(2 * gib)
+		_, err := b.expand(2 * gib)
 		b.want(codes.Unavailable, err)
 		if len(b.commands("resize2fs")) != 0 {
 			t.Error("a filesystem was grown before its device")
 		}
 		b.do(func() { b.exports[nqnOf(1)].size = 2 * gib })
-		size, err := expand(2 * gib)
+		size, err := b.expand(2 * gib)
 		b.ok(err)
 		if size != 2*gib || !block && b.device().content.size != 2*gib {
 			t.Errorf("block %t: %d bytes, filesystem %d", block, size, b.device().content.size)
@@ -368,6 +377,56 @@ func TestExpand(t *testing.T) {
 		if got := len(b.commands("resize2fs")); got > 0 == block {
 			t.Errorf("block %t: resize2fs ran %d times", block, got)
 		}
+	}
+}
+
+// The array grew a volume that pods use here, which the host has not seen yet. Staging
+// it again for one more pod is no reason to call it dead, and expanding it looks.
+func TestGrownWhileInUse(t *testing.T) {
+	for name, block := range map[string]bool{"block": true, "filesystem": false} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.block = block
+			b.ok(b.stage(), b.publish("a", false))
+			b.grow(2 * gib)
+			b.ok(b.stage(), b.publish("b", false))
+			if got := b.verdict(); got != "" {
+				t.Errorf("health is %q", got)
+			}
+			size, err := b.expand(2 * gib)
+			b.ok(err)
+			if size != 2*gib || !block && b.device().content.size != 2*gib {
+				t.Errorf("%d bytes, filesystem %d", size, b.device().content.size)
+			}
+			// Nor is it for one whose record was lost.
+			b.grow(3 * gib)
+			b.ok(os.Remove(filepath.Join(b.state, slot+".json")), b.publish("c", false))
+			if got := b.verdict(); got != "" {
+				t.Errorf("health without a record is %q", got)
+			}
+		})
+	}
+}
+
+// Expanding cures what only looks smaller than it was, and nothing else.
+func TestExpandOfADeviceThatIsTooSmall(t *testing.T) {
+	b := newBench(t)
+	b.block = true
+	b.ok(b.stage(), b.publish("a", false))
+	b.grow(2 * gib)
+	r, _ := b.records.load(b.handle)
+	r.Size = 2 * gib // it had been seen
+	b.ok(b.records.save(r))
+	b.want(codes.FailedPrecondition, b.publish("b", false))
+	_, err := b.expand(2 * gib)
+	b.ok(err, b.publish("b", false))
+	b.grow(gib)
+	for _, size := range []int64{0, gib, 2 * gib} {
+		_, err := b.expand(size)
+		b.want(codes.Unavailable, err)
+	}
+	if got := b.verdict(); !strings.Contains(got, reasonTooSmall) {
+		t.Errorf("health is %q", got)
 	}
 }
 

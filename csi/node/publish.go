@@ -127,7 +127,7 @@ func (p showing) adopt(now sight) (record, bool) {
 		return record{}, false
 	}
 	r := p.record(stepStaged)
-	r.Dev, r.Identity, r.Size = d.Dev, d.Identity, max(p.target.Size, d.Size)
+	r.Dev, r.Identity, r.Size = d.Dev, d.Identity, d.Size
 	return r, true
 }
 

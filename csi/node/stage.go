@@ -108,7 +108,6 @@ func (g staging) inPlace(old record, now sight) (done bool, err error) {
 	if err := usable(judge(found, now)); err != nil {
 		return false, err
 	}
-	found.Size = max(found.Size, g.target.Size)
 	return true, g.server.records.save(found)
 }
 
