@@ -101,6 +101,19 @@ func TestGrowKeepsTheError(t *testing.T) {
 	}
 }
 
+// blkid ends with the same code for nothing recognized and for nothing read: neither
+// is a filesystem that was grown.
+func TestGrowGrows(t *testing.T) {
+	for name, blkid := range map[string]answer{"recognizes nothing": exit(2, ""), "says nothing": {}} {
+		t.Run(name, func(t *testing.T) {
+			s := &scripted{t: t, answers: map[string]answer{"blkid": blkid}}
+			if err := New(s, "").Grow(t.Context(), "/dev/nvme0n1", "/mnt"); err == nil {
+				t.Errorf("it ran %q and says that it has grown", s.ran)
+			}
+		})
+	}
+}
+
 // umount says that it worked, and the kernel says otherwise.
 func TestUnmountLooks(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "mountinfo")

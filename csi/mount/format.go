@@ -125,11 +125,14 @@ func (m *Mounter) Check(ctx context.Context, device, fstype string) error {
 }
 
 // Grow makes the filesystem that is mounted at path as large as its device. One
-// that is so already stays as it is.
+// that is so already stays as it is. A device on which no filesystem is recognized is an
+// error: there is one, and it has not grown.
 func (m *Mounter) Grow(ctx context.Context, device, path string) error {
 	e := &executor{ctx: ctx, run: m.run, timeout: growTimeout}
-	_, err := mountutils.NewResizeFs(e).Resize(device, path)
+	resized, err := mountutils.NewResizeFs(e).Resize(device, path)
 	switch {
+	case err == nil && !resized:
+		return fmt.Errorf("grow the filesystem: blkid recognizes nothing on %s, whose filesystem is mounted at %s", device, path)
 	case err == nil:
 		return nil
 	case e.failed != nil:
