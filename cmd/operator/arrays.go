@@ -88,11 +88,17 @@ func (a *observedArrays) Start(ctx context.Context) error {
 }
 
 // set makes the arrays those of configs. One whose configuration is the same is
-// observed on; a wrong configuration changes nothing at all.
-func (a *observedArrays) set(configs []routeros.Config) error {
+// observed on, and one that cannot be opened is left out, or stays as it was if it is
+// among those to keep.
+func (a *observedArrays) set(configs []routeros.Config, keep ...string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	next := map[string]*observedArray{}
+	for _, name := range keep {
+		if old := a.running[name]; old != nil {
+			next[name] = old
+		}
+	}
 	var errs []error
 	for _, config := range configs {
 		if old := a.running[config.Name]; old != nil && sameConfig(old.config, config) {
@@ -105,14 +111,6 @@ func (a *observedArrays) set(configs []routeros.Config) error {
 			continue
 		}
 		next[config.Name] = o
-	}
-	if len(errs) > 0 {
-		for name, o := range next {
-			if a.running[name] != o {
-				_ = o.array.Close() // it was never used
-			}
-		}
-		return errors.Join(errs...)
 	}
 	previous := a.running
 	a.running = next

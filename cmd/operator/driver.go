@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -27,8 +25,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"git.srvlab.io/whiskey/rds-csi-operator/cmd/internal/rdsdriver"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/driver"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/driver/v1alpha1"
+	"git.srvlab.io/whiskey/rds-csi-operator/rds"
 	"git.srvlab.io/whiskey/rds-csi-operator/rds/routeros"
 )
 
@@ -139,7 +139,8 @@ func (d *deployed) setupWithManager(mgr manager.Manager) error {
 }
 
 // Reconcile implements reconcile.Reconciler: it observes the arrays that the
-// RDSDriver names. What cannot be read stays as it was; the RDSDriver's status says so.
+// RDSDriver names. One that cannot be set up stays as it was, and does not keep the
+// others from being observed; the RDSDriver's status says why.
 func (d *deployed) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	var list v1alpha1.RDSDriverList
 	if err := d.reader.List(ctx, &list); err != nil {
@@ -151,25 +152,23 @@ func (d *deployed) Reconcile(ctx context.Context, _ reconcile.Request) (reconcil
 	}
 	spec := &list.Items[0].Spec
 	d.settings.setDeadlines(spec.Deadlines)
-	configs := arrayConfigs(spec)
-	for i := range spec.Arrays {
-		key, err := driver.Key(ctx, d.reader, d.namespace, &spec.Arrays[i])
-		if err != nil {
-			log.FromContext(ctx).Info("an array is not observed as the RDSDriver says", "reason", err.Error())
-			return reconcile.Result{}, nil
-		}
-		configs[i].KeyFile, configs[i].Key = "", key
+	configs, reasons := rdsdriver.ArraysWithKeys(ctx, d.reader, d.namespace, spec)
+	var names []string
+	for _, a := range spec.Arrays {
+		names = append(names, a.Name)
 	}
-	for i := range configs {
-		if err := configs[i].Validate(); err != nil {
-			return reconcile.Result{}, reconcile.TerminalError(err)
-		}
-	}
-	if err := d.arrays.set(configs); err != nil {
-		return reconcile.Result{}, reconcile.TerminalError(err)
+	if err := d.arrays.set(configs, names...); err != nil {
+		reasons = append(reasons, err)
 	}
 	d.wake()
-	return reconcile.Result{}, nil
+	var again []error
+	for _, err := range reasons {
+		log.FromContext(ctx).Info("an array is not observed as the RDSDriver says; it is as before, if it was", "reason", err.Error())
+		if !driver.KeyMissing(err) && !errors.Is(err, rds.ErrInvalid) {
+			again = append(again, err) // no change of an object will tell
+		}
+	}
+	return reconcile.Result{}, errors.Join(again...)
 }
 
 // wake lets the reconciler look again if an array's status would say something new.
@@ -203,7 +202,7 @@ func (d *deployed) fingerprint() string {
 
 // File implements driver.Arrays.
 func (d *deployed) File(spec *v1alpha1.RDSDriverSpec) ([]byte, error) {
-	configs := arrayConfigs(spec)
+	configs := rdsdriver.Arrays(spec)
 	for i := range configs {
 		if err := configs[i].Validate(); err != nil {
 			return nil, err
@@ -234,23 +233,6 @@ func (d *deployed) Status(spec *v1alpha1.RDSDriverSpec) []v1alpha1.ArrayStatus {
 			}
 		}
 		all = append(all, s)
-	}
-	return all
-}
-
-// arrayConfigs are the arrays as the plugin's file names them, keys in files.
-func arrayConfigs(spec *v1alpha1.RDSDriverSpec) []routeros.Config {
-	var all []routeros.Config
-	for i, a := range spec.Arrays {
-		config := routeros.Config{
-			Name: a.Name, Default: a.Name == spec.DefaultArray || spec.DefaultArray == "" && i == 0,
-			Address: net.JoinHostPort(a.Address, strconv.Itoa(int(a.Port))), User: a.User, KeyFile: driver.KeyPath(a.Name),
-			HostKey: a.HostKeys, BasePath: a.BasePath, NQNPrefix: a.NVMe.NQNPrefix, NVMeAddresses: a.NVMe.Addresses, NVMePort: int(a.NVMe.Port),
-		}
-		if a.Reserve != nil {
-			config.ReserveBytes = a.Reserve.Value()
-		}
-		all = append(all, config)
 	}
 	return all
 }

@@ -2,10 +2,8 @@ package main
 
 import (
 	"sync"
-	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
+	"git.srvlab.io/whiskey/rds-csi-operator/cmd/internal/rdsdriver"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/driver/v1alpha1"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
 )
@@ -34,18 +32,9 @@ func (s *settings) limits() dualattach.Limits {
 }
 
 func (s *settings) setDeadlines(d v1alpha1.Deadlines) {
-	next := s.flags
-	for _, one := range []struct {
-		field *time.Duration
-		wish  *metav1.Duration
-	}{{&next.Unbounded, d.Unbounded}, {&next.Release, d.Release}, {&next.ReleaseNotReady, d.ReleaseNotReady}} {
-		if one.wish != nil {
-			*one.field = one.wish.Duration
-		}
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.current = next
+	s.current = rdsdriver.Limits(s.flags, d)
 }
 
 // setGrant keeps what vmireport.Grant found.

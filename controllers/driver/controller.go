@@ -160,6 +160,12 @@ type missingKeyError struct{ message string }
 
 func (e *missingKeyError) Error() string { return e.message }
 
+// KeyMissing reports an error of Key that only an administrator can mend.
+func KeyMissing(err error) bool {
+	var missing *missingKeyError
+	return errors.As(err, &missing)
+}
+
 // workloads reads how far the pods are.
 func (r *Reconciler) workloads(ctx context.Context, o *observation) error {
 	controller, node := &appsv1.Deployment{}, &appsv1.DaemonSet{}
