@@ -81,15 +81,9 @@ func (r *Reconciler) decide(ctx context.Context, v *gather.Volume) (unexplained.
 	if looked || len(a.Pending) == 0 {
 		return a, nil
 	}
-	s.Memory = unexplained.Memory{}
-	for _, f := range a.Pending {
-		at, said, err := r.events.made(ctx, v, f.Warning(v.Claim.Name))
-		if err != nil {
-			return a, err
-		}
-		if said {
-			s.Memory[f.Key()] = unexplained.Remembered{Finding: f, Since: at, Said: true}
-		}
+	var err error
+	if s.Memory, err = Recall(ctx, r.events.reader, v, a.Pending); err != nil {
+		return a, err
 	}
 	return unexplained.Decide(s), nil
 }

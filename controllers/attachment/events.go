@@ -2,7 +2,6 @@ package attachment
 
 import (
 	"context"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -12,6 +11,7 @@ import (
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/gather"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/report"
+	"git.srvlab.io/whiskey/rds-csi-operator/controllers/unexplained"
 )
 
 // events are those on claims. Their names follow from the volume and the finding, so
@@ -32,7 +32,18 @@ func (e events) make(ctx context.Context, v *gather.Volume, event dualattach.Eve
 	return err
 }
 
-// made tells when an event was made, by this process or an earlier one.
-func (e events) made(ctx context.Context, v *gather.Volume, event dualattach.Event) (at time.Time, ok bool, err error) {
-	return report.EventMade(ctx, e.reader, event, v.Claim, v.UID)
+// Recall is what an earlier process said of findings, as the claim's events tell. reader
+// is asked for one event each, and so not a cache.
+func Recall(ctx context.Context, reader client.Reader, v *gather.Volume, findings []unexplained.Finding) (unexplained.Memory, error) {
+	memory := unexplained.Memory{}
+	for _, f := range findings {
+		at, said, err := report.EventMade(ctx, reader, f.Warning(v.Claim.Name), v.Claim, v.UID)
+		if err != nil {
+			return nil, err
+		}
+		if said {
+			memory[f.Key()] = unexplained.Remembered{Finding: f, Since: at, Said: true}
+		}
+	}
+	return memory, nil
 }

@@ -18,7 +18,8 @@ import (
 )
 
 const (
-	component = "rds-csi-operator"
+	// Component is the reporter of our events.
+	Component = "rds-csi-operator"
 	// maxEventMessage is the API's limit, in bytes.
 	maxEventMessage = 1024
 )
@@ -37,8 +38,8 @@ func Event(ctx context.Context, c client.Writer, e dualattach.Event, about corev
 		FirstTimestamp:      at,
 		LastTimestamp:       at,
 		Count:               1,
-		Source:              corev1.EventSource{Component: component},
-		ReportingController: component,
+		Source:              corev1.EventSource{Component: Component},
+		ReportingController: Component,
 	}
 	err = c.Create(ctx, event)
 	switch {

@@ -44,6 +44,7 @@ type site struct {
 	client client.Client // knows the RDSDriver
 	array  *routeros.Server
 	key    []byte // of the array's user
+	plugin string // kubectl's, kubectl-rds
 }
 
 // TestInstall goes through the life of an installation.
@@ -74,6 +75,7 @@ func TestInstall(t *testing.T) {
 	s.waitCondition(ctx, t, v1alpha1.ConditionAvailable, metav1.ConditionTrue)
 	t.Run("deployed", func(t *testing.T) { s.deployed(ctx, t) })
 	t.Run("a migration", func(t *testing.T) { s.migration(ctx, t) })
+	t.Run("kubectl rds", func(t *testing.T) { s.kubectlRDS(ctx, t) })
 	t.Run("metrics", func(t *testing.T) { s.metrics(ctx, t) })
 	t.Run("drift", func(t *testing.T) { s.drift(ctx, t) })
 	t.Run("changes", func(t *testing.T) { s.changes(ctx, t) })
@@ -134,6 +136,7 @@ func (s *site) addPrograms(ctx context.Context, t *testing.T) {
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", dir, root+"/cmd/...").CombinedOutput(); err != nil {
 		t.Fatalf("build the product: %v\n%s", err, out)
 	}
+	s.plugin = filepath.Join(dir, "kubectl-rds")
 	built, err := binaries.Ensure(ctx, t.Logf, binaries.Kubernetes, binaries.Provisioner)
 	must(t, err)
 	text, err := s.Kubectl(ctx, "kustomize", filepath.Join(root, "config/default"))
@@ -360,6 +363,7 @@ func (s *site) arrayAway(ctx context.Context, t *testing.T) {
 	if c.Reason != "ArrayUnreachable" || !strings.Contains(c.Message, "array main does not answer: ") {
 		t.Errorf("Degraded: %s, %s", c.Reason, c.Message)
 	}
+	s.kubectlRDSWithoutArray(ctx, t)
 	must(t, s.array.Up())
 	s.waitCondition(ctx, t, v1alpha1.ConditionDegraded, metav1.ConditionFalse)
 }

@@ -100,7 +100,7 @@ func (s *site) claim(ctx context.Context, t *testing.T, name string) *corev1.Per
 func (s *site) metrics(ctx context.Context, t *testing.T) {
 	s.scrapers(ctx, t)
 	operators := s.scrape(ctx, t, "rds-csi-operator", 2)
-	if !strings.Contains(operators, "\n"+`rds_csi_migration_migrations_total{result="success"} 1`) || !strings.Contains(operators, "\n"+`rds_csi_array_up{array="main"} 1`) {
+	if !strings.Contains(operators, "\n"+`rds_csi_migration_migrations_total{result="success"} 2`) || !strings.Contains(operators, "\n"+`rds_csi_array_up{array="main"} 1`) {
 		t.Errorf("the operators' metrics:\n%s", operators)
 	}
 	if got := s.scrape(ctx, t, "rds-csi-controller", 1); !strings.Contains(got, `method="ControllerPublishVolume"`) {
