@@ -3,8 +3,6 @@ package attachment
 import (
 	"context"
 
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -22,13 +20,9 @@ type events struct {
 	clock  clock.PassiveClock
 }
 
-// make makes an event about a volume's claim. Where its namespace is gone, or going,
-// there is nobody to tell.
+// make makes an event about a volume's claim.
 func (e events) make(ctx context.Context, v *gather.Volume, event dualattach.Event) error {
 	_, err := report.Event(ctx, e.writer, event, v.Claim, v.UID, e.clock.Now())
-	if apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
-		return nil
-	}
 	return err
 }
 

@@ -213,3 +213,22 @@ func TestNoInstance(t *testing.T) {
 		t.Errorf("written (-want +got):\n%s", diff)
 	}
 }
+
+// TestNamespaceGone: a migration whose namespace was deleted ends like any other, though
+// nobody can be told: it is counted, and forgotten.
+func TestNamespaceGone(t *testing.T) {
+	x := passing(t)
+	x.writer.eventError = apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, web.Namespace)
+	x.e.known.VanishedAt, x.s.VanishedAt, x.in.VMI = noon, noon, nil
+	x.a = assessed(dualattach.Detached, dualattach.Failed, false)
+	x.a.Events = []dualattach.Event{{Type: corev1.EventTypeWarning, Reason: dualattach.EventFailed, Claim: "disk"}}
+	if err := x.act(t); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"duration_seconds 1", "migrations_total{failed} 1"}, counts(t, x.metrics)); diff != "" {
+		t.Errorf("counted (-want +got):\n%s", diff)
+	}
+	if len(x.table.entries) != 0 {
+		t.Error("it is still watched")
+	}
+}

@@ -26,7 +26,8 @@ const (
 
 // Event makes an event about an object. Its name follows from its subject (a
 // migration or a volume), the reason, the object and the step, so that making it
-// again changes nothing: made is false when it existed.
+// again changes nothing: made is false when it existed. It is so, too, where the
+// object's namespace is gone, or going: there is nobody to tell.
 func Event(ctx context.Context, c client.Writer, e dualattach.Event, about corev1.ObjectReference, subject types.UID, now time.Time) (made bool, err error) {
 	at := metav1.Time{Time: now}
 	event := &corev1.Event{
@@ -43,7 +44,7 @@ func Event(ctx context.Context, c client.Writer, e dualattach.Event, about corev
 	}
 	err = c.Create(ctx, event)
 	switch {
-	case apierrors.IsAlreadyExists(err):
+	case apierrors.IsAlreadyExists(err), apierrors.IsNotFound(err), apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return false, nil
 	case err != nil:
 		return false, fmt.Errorf("make event %s on %s %s/%s: %w", e.Reason, about.Kind, about.Namespace, about.Name, err)

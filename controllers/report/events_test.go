@@ -2,6 +2,7 @@ package report
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -9,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -92,6 +94,8 @@ func (w *eventWriter) Create(_ context.Context, o client.Object, _ ...client.Cre
 
 func TestEvent(t *testing.T) {
 	events := schema.GroupResource{Resource: "events"}
+	going := apierrors.NewForbidden(events, "x", errors.New("going"))
+	going.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
 	e := dualattach.Event{Type: corev1.EventTypeWarning, Reason: "MigrationDelayed", Step: "DualAttached", Claim: "disk", Message: strings.Repeat("ä", 1000)}
 	cases := map[string]struct {
 		reason string
@@ -99,9 +103,11 @@ func TestEvent(t *testing.T) {
 		made   bool
 		fails  bool
 	}{
-		"new":          {"It is made.", nil, true, false},
-		"made before":  {"Making it again changes nothing.", apierrors.NewAlreadyExists(events, "x"), false, false},
-		"not possible": {"The caller tries again.", apierrors.NewForbidden(events, "x", nil), false, true},
+		"new":                {"It is made.", nil, true, false},
+		"made before":        {"Making it again changes nothing.", apierrors.NewAlreadyExists(events, "x"), false, false},
+		"not possible":       {"The caller tries again.", apierrors.NewForbidden(events, "x", nil), false, true},
+		"namespace is going": {"There is nobody to tell.", going, false, false},
+		"namespace is gone":  {"There is nobody to tell.", apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, "shop"), false, false},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
