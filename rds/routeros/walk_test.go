@@ -282,30 +282,38 @@ func points(script sim.Command, index int) map[string]sim.Fault {
 	return out
 }
 
+// everyScript hands every script of every operation to walk; operations are walked
+// side by side.
+func everyScript(t *testing.T, walk func(t *testing.T, h *theatre, script sim.Command, index int)) {
+	for name, op := range operations() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := open(t, op)
+			for index, script := range h.scripts(t) {
+				walk(t, h, script, index)
+			}
+		})
+	}
+}
+
 // TestWalk stops the array, or cuts the connection, at every point of every
 // script of every operation. The call is then repeated, by the same client or by one
 // that was started anew, and must end right, without anything left behind.
 func TestWalk(t *testing.T) {
 	var walked atomic.Int64
 	t.Run("points", func(t *testing.T) {
-		for name, op := range operations() {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				h := open(t, op)
-				for index, script := range h.scripts(t) {
-					for at, fault := range points(script, index) {
-						for _, restarted := range []bool{false, true} {
-							if testing.Short() && restarted == (fault.Steps%2 == 0) {
-								continue // half of them
-							}
-							walked.Add(1)
-							label := fmt.Sprintf("script %d, %s, restarted %v", index, at, restarted)
-							t.Run(label, func(t *testing.T) { h.walkTo(t, fault, restarted) })
-						}
+		everyScript(t, func(t *testing.T, h *theatre, script sim.Command, index int) {
+			for at, fault := range points(script, index) {
+				for _, restarted := range []bool{false, true} {
+					if testing.Short() && restarted == (fault.Steps%2 == 0) {
+						continue // half of them
 					}
+					walked.Add(1)
+					label := fmt.Sprintf("script %d, %s, restarted %v", index, at, restarted)
+					t.Run(label, func(t *testing.T) { h.walkTo(t, fault, restarted) })
 				}
-			})
-		}
+			}
+		})
 	})
 	t.Logf("%d points", walked.Load())
 }
@@ -333,23 +341,17 @@ func (h *theatre) walkTo(t *testing.T, fault sim.Fault, restarted bool) {
 func TestInterleave(t *testing.T) {
 	var walked atomic.Int64
 	t.Run("points", func(t *testing.T) {
-		for name, op := range operations() {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				h := open(t, op)
-				for index, script := range h.scripts(t) {
-					for i := range script.Steps {
-						for j := range script.Steps {
-							if !beside(script.Steps, i) && i > 0 || !beside(script.Steps, j) {
-								continue
-							}
-							walked.Add(1)
-							t.Run(fmt.Sprintf("script %d, first at %d, retry at %d", index, i, j), func(t *testing.T) { h.interleave(t, index, i, j) })
-						}
+		everyScript(t, func(t *testing.T, h *theatre, script sim.Command, index int) {
+			for i := range script.Steps {
+				for j := range script.Steps {
+					if !beside(script.Steps, i) && i > 0 || !beside(script.Steps, j) {
+						continue
 					}
+					walked.Add(1)
+					t.Run(fmt.Sprintf("script %d, first at %d, retry at %d", index, i, j), func(t *testing.T) { h.interleave(t, index, i, j) })
 				}
-			})
-		}
+			}
+		})
 	})
 	t.Logf("%d interleavings", walked.Load())
 }
@@ -403,24 +405,18 @@ func waitEnded(t testing.TB, server *sim.Server) {
 
 // TestHang lets the array fall silent, and the caller's patience end.
 func TestHang(t *testing.T) {
-	for name, op := range operations() {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			h := open(t, op)
-			for index := range h.scripts(t) {
-				for _, kind := range []sim.FaultKind{sim.HangBefore, sim.HangAfter} {
-					t.Run(fmt.Sprintf("script %d, %s", index, kind), func(t *testing.T) {
-						s := h.stage(t)
-						hung, err := s.server.Inject(sim.Fault{Kind: kind, Skip: index})
-						must(t, err)
-						s.retryable(s.op.call(until(t, hung), s.array, s.slot))
-						s.again(s.array)
-						s.check()
-					})
-				}
-			}
-		})
-	}
+	everyScript(t, func(t *testing.T, h *theatre, _ sim.Command, index int) {
+		for _, kind := range []sim.FaultKind{sim.HangBefore, sim.HangAfter} {
+			t.Run(fmt.Sprintf("script %d, %s", index, kind), func(t *testing.T) {
+				s := h.stage(t)
+				hung, err := s.server.Inject(sim.Fault{Kind: kind, Skip: index})
+				must(t, err)
+				s.retryable(s.op.call(until(t, hung), s.array, s.slot))
+				s.again(s.array)
+				s.check()
+			})
+		}
+	})
 }
 
 // until is a context that ends when the fault is reached.
