@@ -40,10 +40,7 @@ func (s *Server) health(ctx context.Context, id string) ([]rds.Problem, error) {
 // ControllerListVolumeHealth lists the volumes with which something is wrong. An
 // array that does not answer fails the listing: its volumes would seem healthy.
 func (s *Server) ControllerListVolumeHealth(ctx context.Context, r *spec.ControllerListVolumeHealthRequest) (*spec.ControllerListVolumeHealthResponse, error) {
-	if r.GetMaxEntries() < 0 {
-		return nil, invalid("list volume health: max_entries is %d", r.GetMaxEntries())
-	}
-	after, err := readToken(r.GetStartingToken())
+	after, err := readPage(r)
 	if err != nil {
 		return nil, fmt.Errorf("list volume health: %w", err)
 	}

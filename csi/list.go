@@ -25,10 +25,7 @@ type listed struct {
 // csi-attacher acts on the answer, so the arrays are asked each time, and one
 // that does not answer fails the whole listing: its volumes would seem detached.
 func (s *Server) ListVolumes(ctx context.Context, r *spec.ListVolumesRequest) (*spec.ListVolumesResponse, error) {
-	if r.GetMaxEntries() < 0 {
-		return nil, invalid("list volumes: max_entries is %d", r.GetMaxEntries())
-	}
-	after, err := readToken(r.GetStartingToken())
+	after, err := readPage(r)
 	if err != nil {
 		return nil, fmt.Errorf("list volumes: %w", err)
 	}
@@ -93,11 +90,21 @@ func makeToken(handle string) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(tokenPrefix + handle))
 }
 
-func readToken(token string) (string, error) {
-	if token == "" {
+// listing is a request for a page of something.
+type listing interface {
+	GetMaxEntries() int32
+	GetStartingToken() string
+}
+
+// readPage is the handle after which the page begins that is asked for.
+func readPage(r listing) (after string, err error) {
+	if r.GetMaxEntries() < 0 {
+		return "", invalid("max_entries is %d", r.GetMaxEntries())
+	}
+	if r.GetStartingToken() == "" {
 		return "", nil
 	}
-	text, err := base64.RawURLEncoding.DecodeString(token)
+	text, err := base64.RawURLEncoding.DecodeString(r.GetStartingToken())
 	after, ours := strings.CutPrefix(string(text), tokenPrefix)
 	if err != nil || !ours {
 		return "", errToken

@@ -171,10 +171,7 @@ func (s *Server) GetSnapshot(ctx context.Context, r *spec.GetSnapshotRequest) (*
 // ListSnapshots lists the snapshots of every array, of one volume, or the one
 // that is named. An array that does not answer fails the listing.
 func (s *Server) ListSnapshots(ctx context.Context, r *spec.ListSnapshotsRequest) (*spec.ListSnapshotsResponse, error) {
-	if r.GetMaxEntries() < 0 {
-		return nil, invalid("list snapshots: max_entries is %d", r.GetMaxEntries())
-	}
-	after, err := readToken(r.GetStartingToken())
+	after, err := readPage(r)
 	if err != nil {
 		return nil, fmt.Errorf("list snapshots: %w", err)
 	}

@@ -41,8 +41,8 @@ type Cluster struct {
 func New(client kubernetes.Interface, driver string, nodeKey func(string) string) (*Cluster, error) {
 	c := &Cluster{client: client, driver: driver, nodeKey: nodeKey, namespaces: map[string]*fresh[contents]{}}
 	c.list.load = c.listAttachments
-	c.volumes = newInformer(&corev1.PersistentVolume{}, volumeWatch(client))
-	c.nodes = newInformer(&storagev1.CSINode{}, nodeWatch(client))
+	c.volumes = newInformer(&corev1.PersistentVolume{}, watchOf(client.CoreV1().PersistentVolumes()))
+	c.nodes = newInformer(&storagev1.CSINode{}, watchOf(client.StorageV1().CSINodes()))
 	if err := c.volumes.SetTransform(stripVolume(driver)); err != nil {
 		return nil, err
 	}

@@ -9,7 +9,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -24,27 +23,18 @@ func newInformer(of runtime.Object, source *cache.ListWatch) cache.SharedIndexIn
 	return cache.NewSharedIndexInformer(source, of, 0, cache.Indexers{})
 }
 
-func volumeWatch(client kubernetes.Interface) *cache.ListWatch {
-	volumes := client.CoreV1().PersistentVolumes()
-	return &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return volumes.List(ctx, o)
-		},
-		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			return volumes.Watch(ctx, o)
-		},
-	}
+// resource is a typed client of one kind.
+type resource[List runtime.Object] interface {
+	List(context.Context, metav1.ListOptions) (List, error)
+	Watch(context.Context, metav1.ListOptions) (watch.Interface, error)
 }
 
-func nodeWatch(client kubernetes.Interface) *cache.ListWatch {
-	nodes := client.StorageV1().CSINodes()
+func watchOf[List runtime.Object](of resource[List]) *cache.ListWatch {
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return nodes.List(ctx, o)
+			return of.List(ctx, o)
 		},
-		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			return nodes.Watch(ctx, o)
-		},
+		WatchFuncWithContext: of.Watch,
 	}
 }
 
