@@ -28,8 +28,9 @@ func init() {
 		"if": biIf, "foreach": biForeach, "for": biFor, "while": biWhile, "do": biDo,
 		"onerror": biOnError, "return": biReturn, "delay": biDelay, "nothing": biNothing,
 		"log": biLog, "serialize": biSerialize, "deserialize": biDeserialize,
-		"len": biLen, "tostr": biToStr, "tonum": biToNum, "toarray": biToArray, "tobool": biToBool,
-		"toid": biToID, "totime": biToTime, "typeof": biTypeOf, "pick": biPick, "find": biFind, "execute": biExecute,
+		"len": ofValue(length), "tostr": ofValue(toStr), "tonum": ofValue(toNum), "toarray": ofValue(toArray),
+		"tobool": ofValue(toBool), "toid": ofValue(toID), "totime": ofValue(toTime), "typeof": ofValue(typeOf),
+		"pick": biPick, "find": biFind, "execute": biExecute,
 	}
 	specs := map[string]string{
 		"put": "message", "error": "message", "local": "name:n value do:b", "global": "name:n value do:b",
@@ -202,16 +203,25 @@ func biSet(f *frame) (Value, error) {
 	return Nothing{}, nil
 }
 
-func biIf(f *frame) (Value, error) {
+// condition is whether the command's condition holds.
+func (f *frame) condition() (bool, error) {
 	v, err := f.one("condition")
+	if err != nil {
+		return false, err
+	}
+	holds, ok := Truth(v)
+	if !ok {
+		return false, Failuref("conditional not boolean")
+	}
+	return holds, nil
+}
+
+func biIf(f *frame) (Value, error) {
+	holds, err := f.condition()
 	if err != nil {
 		return nil, err
 	}
-	t, ok := Truth(v)
-	if !ok {
-		return nil, Failuref("conditional not boolean")
-	}
-	if t {
+	if holds {
 		return f.run("do", nil)
 	}
 	return f.run("else", nil)
@@ -287,15 +297,11 @@ func biFor(f *frame) (Value, error) {
 
 func biWhile(f *frame) (Value, error) {
 	for {
-		v, err := f.one("condition")
+		holds, err := f.condition()
 		if err != nil {
 			return nil, err
 		}
-		t, ok := Truth(v)
-		if !ok {
-			return nil, Failuref("conditional not boolean")
-		}
-		if !t {
+		if !holds {
 			return Nothing{}, nil
 		}
 		if _, err := f.run("do", nil); err != nil {

@@ -5,97 +5,72 @@ import (
 	"unicode/utf8"
 )
 
-func biLen(f *frame) (Value, error) {
-	v, err := f.one("value")
-	if err != nil {
-		return nil, err
+// ofValue makes a built-in command of a function of its value.
+func ofValue(convert func(Value) Value) func(*frame) (Value, error) {
+	return func(f *frame) (Value, error) {
+		v, err := f.one("value")
+		if err != nil {
+			return nil, err
+		}
+		return convert(v), nil
 	}
+}
+
+func length(v Value) Value {
 	if arr, ok := v.(*Array); ok {
-		return Number(arr.Len()), nil
+		return Number(arr.Len())
 	}
-	return Number(len(v.String())), nil
+	return Number(len(v.String()))
 }
 
-func biToStr(f *frame) (Value, error) {
-	v, err := f.one("value")
-	if err != nil {
-		return nil, err
-	}
-	return String(v.String()), nil
-}
+func toStr(v Value) Value { return String(v.String()) }
 
-func biToNum(f *frame) (Value, error) {
-	v, err := f.one("value")
-	if err != nil {
-		return nil, err
-	}
+func toNum(v Value) Value {
 	if n, ok := ToNumber(v); ok {
-		return n, nil
+		return n
 	}
-	return Nil{}, nil
+	return Nil{}
 }
 
-func biToArray(f *frame) (Value, error) {
-	v, err := f.one("value")
-	if err != nil {
-		return nil, err
-	}
+func toArray(v Value) Value {
 	if arr, ok := v.(*Array); ok {
-		return arr, nil
+		return arr
 	}
 	arr := &Array{}
 	if isNone(v) || v.String() == "" {
-		return arr, nil
+		return arr
 	}
 	for _, part := range strings.FieldsFunc(v.String(), func(r rune) bool { return r == ',' || r == ';' }) {
 		arr.List = append(arr.List, literal(part))
 	}
-	return arr, nil
+	return arr
 }
 
-func biToBool(f *frame) (Value, error) {
-	v, err := f.one("value")
-	if err != nil {
-		return nil, err
-	}
+func toBool(v Value) Value {
 	if t, ok := Truth(v); ok {
-		return Bool(t), nil
+		return Bool(t)
 	}
 	if n, ok := v.(Number); ok {
-		return Bool(n != 0), nil
+		return Bool(n != 0)
 	}
-	return Nil{}, nil
+	return Nil{}
 }
 
-func biToID(f *frame) (Value, error) {
-	v, err := f.one("value")
-	if err != nil {
-		return nil, err
-	}
+func toID(v Value) Value {
 	if id, ok := literal(v.String()).(ID); ok {
-		return id, nil
+		return id
 	}
-	return Nil{}, nil
+	return Nil{}
 }
 
-func biToTime(f *frame) (Value, error) {
-	v, err := f.one("value")
-	if err != nil {
-		return nil, err
-	}
+func toTime(v Value) Value {
 	if d, ok := parseDuration(v.String()); ok {
-		return Duration(d), nil
+		return Duration(d)
 	}
-	return Nil{}, nil
+	return Nil{}
 }
 
-func biTypeOf(f *frame) (Value, error) {
-	v, err := f.one("value")
-	if err != nil {
-		return nil, err
-	}
-	return String(v.TypeName()), nil
-}
+func typeOf(v Value) Value { return String(v.TypeName()) }
 
 // biPick takes elements [begin, end) of text or a list; one without an end.
 func biPick(f *frame) (Value, error) {
