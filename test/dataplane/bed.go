@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -87,7 +86,8 @@ func Start(ctx context.Context, progress func(string, ...any)) (_ *Bed, err erro
 			b.Close()
 		}
 	}()
-	if b.console, err = freeAddress(); err != nil {
+	// The nodes are told of it before the array starts.
+	if b.console, err = guest.FreeAddress(); err != nil {
 		return nil, err
 	}
 	if err := b.build(ctx, root); err != nil {
@@ -107,17 +107,6 @@ func Start(ctx context.Context, progress func(string, ...any)) (_ *Bed, err erro
 	}
 	progress("wired them up")
 	return b, nil
-}
-
-// freeAddress is one on loopback that nobody listens at: the nodes are told of it
-// before the array starts.
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer listener.Close()
-	return listener.Addr().String(), nil
 }
 
 // repository is the checkout that the test runs in.

@@ -60,7 +60,7 @@ const bootPause = 50 * time.Millisecond
 
 // Boot starts a machine and waits until its agent answers.
 func Boot(ctx context.Context, s Spec) (*Guest, error) {
-	agent, err := freePort()
+	agent, err := FreeAddress()
 	if err != nil {
 		return nil, err
 	}
@@ -79,9 +79,9 @@ func Boot(ctx context.Context, s Spec) (*Guest, error) {
 	return g, nil
 }
 
-// freePort asks the kernel for a port. Somebody else could take it before QEMU
-// does; then QEMU ends and says so.
-func freePort() (string, error) {
+// FreeAddress is one on loopback that nobody listens at. Somebody else could take it
+// before QEMU does; then QEMU ends and says so.
+func FreeAddress() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
