@@ -10,9 +10,10 @@ import (
 // that the cluster could not be asked, never that the answer is no.
 type Cluster interface {
 	// AttachedNodes lists the node ids with a VolumeAttachment that says
-	// attached, deleting or not, of a volume by any spelling of its handle. It
-	// reads live: attachments decide whether an export may go off.
-	AttachedNodes(ctx context.Context, handles ...string) ([]string, error)
+	// attached, deleting or not, of a volume by any spelling of its handle, and the
+	// others with one, which does not say so yet or any more. It reads live:
+	// attachments decide whether an export may go off.
+	AttachedNodes(ctx context.Context, handles ...string) (attached, others []string, err error)
 	// NodeExists reports whether a CSINode registers this driver under the node
 	// id. It answers no only after a live read.
 	NodeExists(ctx context.Context, nodeID string) (bool, error)

@@ -26,24 +26,24 @@ type cluster struct {
 	mu       sync.Mutex
 	nodes    []string
 	attached map[string][]string // by any spelling of a handle
+	others   map[string][]string // with an attachment that does not say attached
 	singlePV map[string]string
 	down     error
 	asked    int // live reads
 }
 
 func newCluster() *cluster {
-	return &cluster{nodes: []string{"node-a", "node-b", "node-c"}, attached: map[string][]string{}, singlePV: map[string]string{}}
+	return &cluster{nodes: []string{"node-a", "node-b", "node-c"}, attached: map[string][]string{}, others: map[string][]string{}, singlePV: map[string]string{}}
 }
 
-func (c *cluster) AttachedNodes(_ context.Context, handles ...string) ([]string, error) {
+func (c *cluster) AttachedNodes(_ context.Context, handles ...string) (attached, others []string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asked++
-	var nodes []string
 	for _, h := range handles {
-		nodes = append(nodes, c.attached[h]...)
+		attached, others = append(attached, c.attached[h]...), append(others, c.others[h]...)
 	}
-	return nodes, c.down
+	return attached, others, c.down
 }
 
 func (c *cluster) NodeExists(_ context.Context, node string) (bool, error) {
@@ -85,6 +85,13 @@ func (c *cluster) attach(handle string, nodes ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.attached[handle] = nodes
+}
+
+// mention makes attachments that do not say attached, yet or any more.
+func (c *cluster) mention(handle string, nodes ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.others[handle] = nodes
 }
 
 func (c *cluster) reads() int {

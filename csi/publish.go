@@ -104,7 +104,7 @@ func (p publication) decide(ctx context.Context, v rds.Volume) (rds.Change, erro
 	now := p.server.config.Now()
 	holders := rds.Holders(v, p.node, attached, now)
 	if err := p.mayJoin(ctx, holders, attached); err != nil {
-		return rds.Change{}, err
+		return rds.Change{}, p.wayOut(ctx, holders, err)
 	}
 	return rds.Publish(v, p.node, attached, now, p.NQNPrefix)
 }
@@ -156,6 +156,34 @@ func (p publication) askGuard(ctx context.Context, holder string) error {
 	}
 	if slices.Contains(attached, p.node) {
 		return nil
+	}
+	return refusal
+}
+
+// wayOut adds to a refusal what a person can do where waiting does not help: a node of
+// which there is no VolumeAttachment is never unpublished. Taking it for released would
+// be a guess; it may be connected. A refusal stands as it is if the cluster cannot be asked.
+func (p publication) wayOut(ctx context.Context, holders rds.Ledger, refusal error) error {
+	if !errors.Is(refusal, rds.ErrInUse) {
+		return refusal
+	}
+	cluster := p.server.config.Cluster
+	attached, others, err := cluster.AttachedNodes(ctx, p.spellings()...)
+	if err != nil {
+		return refusal
+	}
+	known := []string{rds.NodeKey(p.node)}
+	for _, node := range slices.Concat(attached, others) {
+		known = append(known, rds.NodeKey(node))
+	}
+	for _, held := range holders.Publications {
+		if slices.Contains(known, held.Node) {
+			continue
+		}
+		node := cluster.NodeIDs([]string{held.Node})[0]
+		refusal = fmt.Errorf("%w. The cluster has no VolumeAttachment of it for node %s, so nothing will take it from there: when nothing on %s uses it "+
+			"(the machine is off, or nvme list-subsys there does not show %s), take %s=%d out of the comment of disk %s on array %s (runbook RDSArrayDivergence)",
+			refusal, node, node, p.slot, held.Node, held.Since.Unix(), p.slot, p.Name)
 	}
 	return refusal
 }

@@ -181,6 +181,85 @@ func TestPublishAsksTheGuard(t *testing.T) {
 	}
 }
 
+// Of a node without a VolumeAttachment nobody will ever take the volume: who is refused
+// because of it is told so, and what to do. One that is attached, or about to be, is left
+// to Kubernetes.
+func TestRefusalNamesTheWayOut(t *testing.T) {
+	const entry = "take node-a=1760000000 out of the comment of disk "
+	type given struct {
+		*env
+		handle string
+		guard  *guard
+	}
+	for name, test := range map[string]struct {
+		holders []string
+		asked   *spec.VolumeCapability
+		change  func(given)
+		told    []string // nil: nothing beyond the refusal
+	}{
+		"one node only": {asked: rwoBlock, told: []string{"access mode", entry}},
+		"no migration": {asked: rwxBlock, told: []string{"by pod p", entry},
+			change: func(g given) { g.guard.answer = fmt.Errorf("%w by pod p", rds.ErrInUse) }},
+		"a third": {holders: []string{"node-b"}, asked: rwxBlock, told: []string{"third", entry},
+			change: func(g given) { g.cluster.attach(g.handle, "node-b") }},
+		"attached": {asked: rwoBlock,
+			change: func(g given) { g.cluster.attach(g.handle, "node-a") }},
+		"not attached yet": {asked: rwoBlock,
+			change: func(g given) { g.cluster.mention(g.handle, "node-a") }},
+		"not attached yet, no migration": {asked: rwxBlock,
+			change: func(g given) {
+				g.guard.answer = fmt.Errorf("%w by pod p", rds.ErrInUse)
+				g.cluster.mention(g.handle, "node-a")
+			}},
+		"attached by the handle's other form": {asked: rwoBlock,
+			change: func(g given) { g.cluster.attach(g.handle+".main", "node-a") }},
+		"nobody can tell": {asked: rwoBlock,
+			change: func(g given) { g.cluster.down = errors.New("connection refused") }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := &guard{}
+			e := serve(t, map[string]rds.Array{"main": newMemory()}, []string{"main"}, func(c *csi.Config) { c.Guard = g })
+			v := e.create(t, pvName, rwxBlock)
+			for _, node := range append([]string{"node-a"}, test.holders...) {
+				e.mustPublish(t, v, node, rwxBlock)
+			}
+			if test.change != nil {
+				test.change(given{e, v.GetVolumeId(), g})
+			}
+			_, err := e.publish(t, v, "node-c", test.asked)
+			wantCode(t, err, codes.FailedPrecondition)
+			message := status.Convert(err).Message()
+			for _, part := range test.told {
+				if !strings.Contains(message, part) {
+					t.Errorf("%q does not mention %q", message, part)
+				}
+			}
+			if strings.Contains(message, "VolumeAttachment") != (test.told != nil) || strings.Contains(message, "node-b=") {
+				t.Errorf("%q says too much or too little", message)
+			}
+		})
+	}
+}
+
+// What a refusal tells to do helps, and whoever did hold the volume does not come back.
+func TestTheWayOut(t *testing.T) {
+	forEach(t, func(t *testing.T, e *env, f fixture) {
+		v := e.create(t, pvName, rwoBlock)
+		first := e.mustPublish(t, v, "node-a", rwoBlock)
+		_, err := e.publish(t, v, "node-c", rwoBlock)
+		wantCode(t, err, codes.FailedPrecondition)
+		onArray := f.volume(t, v.GetVolumeId())
+		f.setComment(t, onArray.Slot, strings.Replace(onArray.Comment, " node-a=1760000000", "", 1))
+		second := e.mustPublish(t, v, "node-c", rwoBlock)
+		if second["nqn"] == first["nqn"] {
+			t.Errorf("node-a could come back with %s", first["nqn"])
+		}
+		if diff := cmp.Diff([]string{"node-c"}, e.holders(t, v.GetVolumeId())); diff != "" {
+			t.Error("holders (-want +got):\n" + diff)
+		}
+	})
+}
+
 func TestPublishRefusesBadInput(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*spec.ControllerPublishVolumeRequest)

@@ -153,7 +153,7 @@ func (s *Server) volumeOf(b *Backend, slot string) volume {
 
 // attached asks the cluster, live, on which nodes the volume is attached.
 func (s *Server) attached(ctx context.Context, vol volume) ([]string, error) {
-	nodes, err := s.config.Cluster.AttachedNodes(ctx, vol.spellings()...)
+	nodes, _, err := s.config.Cluster.AttachedNodes(ctx, vol.spellings()...)
 	if err != nil {
 		return nil, clusterError("ask which nodes volume "+vol.handle+" is attached to", err)
 	}

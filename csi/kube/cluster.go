@@ -65,32 +65,33 @@ func (c *Cluster) Run(ctx context.Context) {
 func (c *Cluster) Synced() bool { return c.volumes.HasSynced() && c.nodes.HasSynced() }
 
 // AttachedNodes reads live which nodes have an attachment of one of the handles
-// that says attached. Callers that ask at the same time share one list, which always
-// begins after each of them has asked.
-func (c *Cluster) AttachedNodes(ctx context.Context, handles ...string) ([]string, error) {
+// that says attached, and which others have one. Callers that ask at the same time share
+// one list, which always begins after each of them has asked.
+func (c *Cluster) AttachedNodes(ctx context.Context, handles ...string) (attached, others []string, err error) {
 	list, err := c.list.get(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var nodes []string
 	for i := range list {
 		va := &list[i]
-		if !va.Status.Attached || va.Spec.Attacher != c.driver {
+		if va.Spec.Attacher != c.driver {
 			continue
 		}
 		ours, err := c.isOf(ctx, va, handles)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if !ours {
-			continue
+		nodes := &others
+		if va.Status.Attached {
+			nodes = &attached
 		}
-		if node := c.nodeIDOf(va); !slices.Contains(nodes, node) {
-			nodes = append(nodes, node)
+		if node := c.nodeIDOf(va); ours && !slices.Contains(*nodes, node) {
+			*nodes = append(*nodes, node)
 		}
 	}
-	slices.Sort(nodes)
-	return nodes, nil
+	slices.Sort(attached)
+	slices.Sort(others)
+	return attached, others, nil
 }
 
 func (c *Cluster) listAttachments(ctx context.Context) ([]storagev1.VolumeAttachment, error) {

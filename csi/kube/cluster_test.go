@@ -134,7 +134,7 @@ func TestAttachedNodes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, _ := start(t, test.put)
-			got, err := c.AttachedNodes(t.Context(), "h", "h.main")
+			got, _, err := c.AttachedNodes(t.Context(), "h", "h.main")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -145,12 +145,26 @@ func TestAttachedNodes(t *testing.T) {
 	}
 }
 
+// Of whom there is an attachment at all is told as well.
+func TestAttachedNodesNamesTheOthers(t *testing.T) {
+	c, _ := start(t, func(s *kubetest.Server) {
+		s.Put(nodes, csiNode("n2", "id-2"))
+		s.Put(attachments, va(derived("h", "n1"), "pv1", "n1", true))
+		s.Put(attachments, va(derived("h", "n2"), "pv1", "n2", false))
+		s.Put(attachments, va(derived("other", "n3"), "pv2", "n3", false))
+	})
+	attached, others, err := c.AttachedNodes(t.Context(), "h")
+	if err != nil || !slices.Equal(attached, []string{"n1"}) || !slices.Equal(others, []string{"id-2"}) {
+		t.Errorf("%v, %v, %v", attached, others, err)
+	}
+}
+
 // The answer is of now, not of what a watch has seen so far.
 func TestAttachedNodesReadsLive(t *testing.T) {
 	c, s := start(t, nil)
 	for _, node := range []string{"n1", "n2", "n3"} {
 		s.Put(attachments, va(derived("h", node), "pv1", node, true))
-		got, err := c.AttachedNodes(t.Context(), "h")
+		got, _, err := c.AttachedNodes(t.Context(), "h")
 		if err != nil || !slices.Contains(got, node) {
 			t.Fatalf("%v, %v; %s is attached", got, err, node)
 		}
@@ -169,7 +183,7 @@ func TestAttachedNodesLooksUpAnUnseenVolume(t *testing.T) {
 	})
 	s.Put(volumes, pv("late", driver, "h"))
 	s.Put(attachments, va("odd-name", "late", "n1", true))
-	got, err := c.AttachedNodes(t.Context(), "h")
+	got, _, err := c.AttachedNodes(t.Context(), "h")
 	if err != nil || !slices.Equal(got, []string{"n1"}) {
 		t.Errorf("%v, %v", got, err)
 	}
@@ -178,7 +192,7 @@ func TestAttachedNodesLooksUpAnUnseenVolume(t *testing.T) {
 func TestOutageIsAnError(t *testing.T) {
 	c, s := start(t, func(s *kubetest.Server) { s.Put(nodes, csiNode("n1", "n1")) })
 	s.Fail(func(*http.Request) int { return http.StatusForbidden })
-	if got, err := c.AttachedNodes(t.Context(), "h"); err == nil {
+	if got, _, err := c.AttachedNodes(t.Context(), "h"); err == nil {
 		t.Errorf("attached %v", got)
 	}
 	if got, err := c.NodeExists(t.Context(), "n2"); err == nil {
@@ -252,7 +266,7 @@ func TestAttachedNodesGivesUpWithItsCaller(t *testing.T) {
 	s.Fail(func(*http.Request) int { <-gate; return 0 })
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := c.AttachedNodes(ctx, "h"); err == nil {
+	if _, _, err := c.AttachedNodes(ctx, "h"); err == nil {
 		t.Error("no error")
 	}
 }

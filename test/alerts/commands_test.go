@@ -66,7 +66,7 @@ var reasons = []string{
 }
 
 // placeholder is what a reader is to put a name for.
-var placeholder = regexp.MustCompile(`\b(NAMESPACE|MIGRATION|VMI|CLAIM|NODE|NAME|SLOT|POOL)\b`)
+var placeholder = regexp.MustCompile(`\b(NAMESPACE|MIGRATION|VMI|CLAIM|NODE|NAME|SLOT|LEDGER|POOL)\b`)
 
 // placeholders are names of what there is, by what stands for them in runbooks.
 func (w *watched) placeholders(ctx context.Context, t *testing.T) map[string]string {
@@ -80,7 +80,7 @@ func (w *watched) placeholders(ctx context.Context, t *testing.T) map[string]str
 	}
 	for _, d := range w.Array.Disks() {
 		if strings.HasPrefix(d.Slot, "pvc-") {
-			names["SLOT"] = d.Slot
+			names["SLOT"], names["LEDGER"] = d.Slot, d.Comment
 		}
 	}
 	return names

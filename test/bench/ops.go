@@ -118,7 +118,9 @@ func newServer(array *routeros.Array) (*csi.Server, error) {
 // quietCluster has all nodes and no attachments.
 type quietCluster struct{}
 
-func (quietCluster) AttachedNodes(context.Context, ...string) ([]string, error) { return nil, nil }
-func (quietCluster) NodeExists(context.Context, string) (bool, error)           { return true, nil }
-func (quietCluster) SingleNodePV(context.Context, ...string) (string, error)    { return "", nil }
-func (quietCluster) NodeIDs(keys []string) []string                             { return keys }
+func (quietCluster) AttachedNodes(context.Context, ...string) (attached, others []string, err error) {
+	return nil, nil, nil
+}
+func (quietCluster) NodeExists(context.Context, string) (bool, error)        { return true, nil }
+func (quietCluster) SingleNodePV(context.Context, ...string) (string, error) { return "", nil }
+func (quietCluster) NodeIDs(keys []string) []string                          { return keys }

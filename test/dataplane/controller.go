@@ -86,14 +86,13 @@ type cluster struct {
 	attached map[string][]string // by handle
 }
 
-func (c *cluster) AttachedNodes(_ context.Context, handles ...string) ([]string, error) {
+func (c *cluster) AttachedNodes(_ context.Context, handles ...string) (attached, others []string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var nodes []string
 	for _, h := range handles {
-		nodes = append(nodes, c.attached[h]...)
+		attached = append(attached, c.attached[h]...)
 	}
-	return nodes, nil
+	return attached, nil, nil
 }
 
 func (c *cluster) NodeExists(_ context.Context, node string) (bool, error) {

@@ -107,10 +107,12 @@ func (node) NodeUnpublishVolume(context.Context, *spec.NodeUnpublishVolumeReques
 // cluster has one node, and attachments of which it knows nothing.
 type cluster struct{}
 
-func (cluster) AttachedNodes(context.Context, ...string) ([]string, error) { return nil, nil }
-func (cluster) NodeExists(_ context.Context, id string) (bool, error)      { return id == nodeID, nil }
-func (cluster) SingleNodePV(context.Context, ...string) (string, error)    { return "", nil }
-func (cluster) NodeIDs(keys []string) []string                             { return keys }
+func (cluster) AttachedNodes(context.Context, ...string) (attached, others []string, err error) {
+	return nil, nil, nil
+}
+func (cluster) NodeExists(_ context.Context, id string) (bool, error)   { return id == nodeID, nil }
+func (cluster) SingleNodePV(context.Context, ...string) (string, error) { return "", nil }
+func (cluster) NodeIDs(keys []string) []string                          { return keys }
 
 func must(t *testing.T, err error) {
 	t.Helper()
