@@ -101,15 +101,8 @@ func (a *Array) copySnapshot(ctx context.Context, p pool, v rds.Volume, fresh bo
 		return s, false, err
 	}
 	copies := all[n.ID]
-	for _, k := range copies {
-		if k.Ready || !k.Created.Before(booted) {
-			if k.Ready {
-				a.isOver(n.ID)
-			} else {
-				a.goesOn(n.ID, k.Snapshot, now)
-			}
-			return k.Snapshot, true, nil
-		}
+	if s, ok := a.alive(copies, booted, now); ok {
+		return s, true, nil
 	}
 	switch {
 	case got.changed:
@@ -125,6 +118,22 @@ func (a *Array) copySnapshot(ctx context.Context, p pool, v rds.Volume, fresh bo
 	}
 	_, err = a.one(v.Slot, got.values[0])
 	return s, false, err
+}
+
+// alive is the copy of a snapshot that is whole or under way.
+func (a *Array) alive(copies []kept, booted, now time.Time) (rds.Snapshot, bool) {
+	for _, k := range copies {
+		switch {
+		case k.Ready:
+			a.isOver(k.ID)
+		case !k.Created.Before(booted):
+			a.goesOn(k.ID, k.Snapshot, now)
+		default:
+			continue
+		}
+		return k.Snapshot, true
+	}
+	return rds.Snapshot{}, false
 }
 
 // copies refuses a RouterOS that cannot copy files. What a job fails of only the
@@ -222,17 +231,7 @@ func (a *Array) addCopy(ctx context.Context, p pool, n, sized rds.NewVolume, src
 		if err != nil {
 			return v, false, err
 		}
-		if len(got.values) == 0 {
-			return v, false, got.want(4)
-		}
-		last := len(got.values) - 1
-		booted, err := bootTime(got.values[last], now)
-		if err != nil {
-			return v, false, a.unsure(n.Slot, got, err)
-		}
-		changed := got.changed
-		got.values = got.values[:last]
-		found, err := a.found(n.Slot, got)
+		found, copying, err := a.foundCopying(n.Slot, got, now)
 		switch {
 		case err != nil:
 			return v, false, a.unsure(n.Slot, got, err)
@@ -241,12 +240,12 @@ func (a *Array) addCopy(ctx context.Context, p pool, n, sized rds.NewVolume, src
 			if v, err = same(*found.disk, n); err == nil {
 				a.settleCreated(ctx, p, v, found)
 			}
-			return v, changed, err
-		case changed || found.copying(booted):
+			return v, got.changed, err
+		case got.changed || copying:
 			a.goesOn(n.Slot, rds.Snapshot{}, now)
 			fallthrough
 		case began && !due:
-			return v, changed, &rds.Error{Kind: rds.ErrUnderWay, Err: fmt.Errorf("%d bytes of %s are being copied", src.size, n.From)}
+			return v, got.changed, beingCopied(n.From)
 		case due:
 			return v, false, a.copyFailed(ctx, n.Slot, sized.Size)
 		}
@@ -270,7 +269,50 @@ func volumeCopy(c *Config, p pool, n rds.NewVolume, src *origin, tolerated int, 
 	if start {
 		s.guarded(append(vacant(c, n.Slot, tolerated), src.conditions...), job.start())
 	}
-	return s.add(append(listing(c, p, n.Slot), show(showUptime))...)
+	return s.add(copyListing(c, p, n.Slot)...)
+}
+
+// copyListing shows what foundCopying reads.
+func copyListing(c *Config, p pool, slot string) []string {
+	return append(listing(c, p, slot), show(showUptime))
+}
+
+// foundCopying is what a slot has, and whether a copy that is to become it goes on.
+func (a *Array) foundCopying(slot string, got answer, now time.Time) (f foundFiles, copying bool, err error) {
+	if len(got.values) == 0 {
+		return f, false, got.want(4)
+	}
+	last := len(got.values) - 1
+	booted, err := bootTime(got.values[last], now)
+	if err != nil {
+		return f, false, err
+	}
+	got.values = got.values[:last]
+	f, err = a.found(slot, got)
+	return f, f.copying(booted), err
+}
+
+// unlessCopied says so if a copy goes on that is to become the volume.
+func (a *Array) unlessCopied(ctx context.Context, n rds.NewVolume) error {
+	p, err := a.knownPool(ctx)
+	if err != nil || n.From.Blank() || p.FS == "btrfs" {
+		return err
+	}
+	now := a.clock.Now()
+	got, err := a.run(ctx, newScript("copy", false).add(copyListing(&a.cfg, p, n.Slot)...))
+	if err != nil {
+		return err
+	}
+	_, copying, err := a.foundCopying(n.Slot, got, now)
+	if err != nil || !copying {
+		return err
+	}
+	a.goesOn(n.Slot, rds.Snapshot{}, now)
+	return beingCopied(n.From)
+}
+
+func beingCopied(from rds.Source) error {
+	return &rds.Error{Kind: rds.ErrUnderWay, Err: fmt.Errorf("%s is being copied", from)}
 }
 
 var partTime = regexp.MustCompile(`\.([0-9]{1,12})\.part$`)

@@ -24,6 +24,8 @@ type job struct {
 	clock  *clocktesting.FakeClock
 	ask    func() error // nil when it is there
 	from   string       // slot of what is copied
+	there  int64        // bytes on the pool before
+	takes  int64        // bytes that are asked for
 }
 
 var errNotReady = errors.New("not ready")
@@ -34,7 +36,7 @@ func jobs(t *testing.T) map[string]func(t *testing.T) *job {
 	prepare := func(t *testing.T) *job {
 		clock := clocktesting.NewFakeClock(time.Unix(1760000000, 0))
 		server := simulate(t, "xfs", sim.Options{Clock: clock})
-		j := &job{T: t, server: server, clock: clock, from: slot, array: connect(t, config(t, server), routeros.WithClock(clock))}
+		j := &job{T: t, server: server, clock: clock, from: slot, there: gib, takes: gib, array: connect(t, config(t, server), routeros.WithClock(clock))}
 		v, err := j.array.Create(ctxOf(t), rds.NewVolume{Slot: slot, Size: gib})
 		must(t, err)
 		must(t, server.SetContent(v.Path[1:], "monday"))
@@ -60,7 +62,7 @@ func jobs(t *testing.T) map[string]func(t *testing.T) *job {
 		"restore": func(t *testing.T) *job {
 			j := prepare(t)
 			j.finish(j.snapshot)
-			j.from = ""
+			j.from, j.there, j.takes = "", 2*gib, 2*gib
 			asking(j, rds.NewVolume{Slot: "pvc-made", Size: 2 * gib, From: rds.Source{Snapshot: snapshotID(slot)}})
 			return j
 		},
@@ -204,6 +206,38 @@ func TestCopyUnderWay(t *testing.T) {
 // part reports whether a copy that is not whole shows on the array.
 func (j *job) part() bool {
 	return slices.ContainsFunc(j.server.Files(), func(f sim.File) bool { return strings.HasSuffix(f.Name, ".part") })
+}
+
+// The pool has room for what is asked for, and not for half as much again. The copy
+// itself is no reason to refuse it, to this client or to one that was started anew,
+// while it is under way or when it is whole.
+func TestCopyOnTightPool(t *testing.T) {
+	eachStep(t, func(j *job, release func()) {
+		must(j, j.server.SetPoolUsed("raid10", 100*gib-j.there-j.takes-gib/2))
+		askAgain := func(when string) {
+			for _, client := range []string{"again", "anew"} {
+				_, err := j.array.View(ctxOf(j)) // as the poller does
+				must(j, err)
+				if err := j.ask(); err != nil && !errors.Is(err, errNotReady) && !errors.Is(err, rds.ErrUnderWay) {
+					j.Errorf("%s, asked %s: %v", when, client, err)
+				}
+				j.array = connect(j.T, config(j.T, j.server), routeros.WithClock(j.clock))
+			}
+		}
+		began := len(j.server.Jobs())
+		if j.part() {
+			askAgain("under way")
+		}
+		release()
+		must(j, j.server.WaitIdle(ctxOf(j)))
+		askAgain("whole")
+		if n := len(j.server.Jobs()) - began; n > 0 {
+			j.Errorf("%d more copies were begun", n)
+		}
+		must(j, j.ask())
+		must(j, j.server.SetPoolUsed("raid10", 0))
+		j.check()
+	})
 }
 
 // The array restarts at each step of a copy; what was asked for comes to be, and

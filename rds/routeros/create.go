@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/rds"
@@ -51,13 +52,15 @@ func (a *Array) create(ctx context.Context, n rds.NewVolume) (rds.Volume, error)
 	if err != nil {
 		return a.unlessMade(ctx, n, err)
 	}
-	taken, err := a.promise(ctx, n.Slot, sized.Size)
-	if err != nil {
-		return a.unlessMade(ctx, n, err)
-	}
-	add := a.add
+	add, taken, begun := a.add, func(bool) {}, false
 	if src != nil && src.image != "" {
 		add = a.addCopy
+		_, begun, _ = a.tookUp(n.Slot, a.clock.Now())
+	}
+	if !begun { // one that is has its space, and a fresh view shows it as taken
+		if taken, err = a.promise(ctx, n.Slot, sized.Size); err != nil {
+			return a.unlessMade(ctx, n, err)
+		}
 	}
 	p, err := a.knownPool(ctx)
 	if err != nil {
@@ -78,17 +81,29 @@ func (a *Array) sized(ctx context.Context, n rds.NewVolume, fresh bool) (rds.New
 	return n, src, err
 }
 
-// unlessMade gives the volume if an earlier attempt made it: then it takes no more
-// space, and what has become of its source since does not matter.
+// unlessMade gives the volume if an earlier attempt made it, or says that its copy goes
+// on: then it takes no more space, and what has become of its source since does not
+// matter. A look that fails proves nothing, so its error is not the refusal.
 func (a *Array) unlessMade(ctx context.Context, n rds.NewVolume, failure error) (rds.Volume, error) {
-	for _, kind := range []error{rds.ErrNoSpace, rds.ErrNotFound, rds.ErrOutOfRange, rds.ErrInUse, rds.ErrLedger, rds.ErrUnderWay} {
-		if !errors.Is(failure, kind) {
-			continue
-		}
-		if v, err := a.volume(ctx, n.Slot); err == nil {
-			return same(v, n)
-		}
+	final := []error{rds.ErrNoSpace, rds.ErrNotFound, rds.ErrOutOfRange, rds.ErrInUse, rds.ErrLedger, rds.ErrUnderWay}
+	if !slices.ContainsFunc(final, func(kind error) bool { return errors.Is(failure, kind) }) {
+		return rds.Volume{}, failure
 	}
+	if err := a.unlessCopied(ctx, n); err != nil {
+		return rds.Volume{}, err
+	}
+	v, err := a.volume(ctx, n.Slot)
+	_, began, due := a.tookUp(n.Slot, a.clock.Now())
+	switch {
+	case err == nil:
+		a.isOver(n.Slot)
+		return same(v, n)
+	case !errors.Is(err, rds.ErrNotFound):
+		return rds.Volume{}, err
+	case began && !due:
+		return rds.Volume{}, beingCopied(n.From)
+	}
+	a.isOver(n.Slot)
 	return rds.Volume{}, failure
 }
 

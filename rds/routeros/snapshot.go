@@ -216,17 +216,36 @@ func (a *Array) createSnapshot(ctx context.Context, n rds.NewSnapshot) (rds.Snap
 	return rds.Snapshot{}, &rds.Error{Kind: rds.ErrConflict, Err: fmt.Errorf("given up after %d attempts", maxTries)}
 }
 
-// existingSnapshot looks again after a failure: an earlier attempt may have made
-// the snapshot, whatever has become of its source since.
+// existingSnapshot looks again after a refusal: an earlier attempt may have made the
+// snapshot, or its copy goes on, whatever has become of its source and of the space
+// since. A look that fails proves nothing, so its error is not the refusal.
 func (a *Array) existingSnapshot(ctx context.Context, n rds.NewSnapshot, failure error) (rds.Snapshot, error) {
-	for _, kind := range []error{rds.ErrNotFound, rds.ErrExists, rds.ErrFailed, rds.ErrInUse, rds.ErrLedger} {
-		if !errors.Is(failure, kind) {
-			continue
-		}
-		all, err := a.snapshots(ctx, n.ID)
-		if copies := all[n.ID]; err == nil && len(copies) > 0 && copies[0].Ready {
-			return copies[0].Snapshot, sameSource(copies[0].Snapshot, n)
-		}
+	final := []error{rds.ErrNoSpace, rds.ErrNotFound, rds.ErrExists, rds.ErrFailed, rds.ErrInUse, rds.ErrLedger}
+	if !slices.ContainsFunc(final, func(kind error) bool { return errors.Is(failure, kind) }) {
+		return rds.Snapshot{}, failure
+	}
+	p, err := a.knownPool(ctx)
+	if err != nil {
+		return rds.Snapshot{}, err
+	}
+	now := a.clock.Now()
+	got, err := a.run(ctx, newScript("snapshots", false).add(showSnapshots(&a.cfg, p, n.ID), show(showUptime)))
+	if err == nil {
+		err = got.want(2)
+	}
+	if err != nil {
+		return rds.Snapshot{}, err
+	}
+	all, err := a.learnSnapshots(p, n.ID, got.values[0])
+	if err != nil {
+		return rds.Snapshot{}, err
+	}
+	booted, err := bootTime(got.values[1], now)
+	if err != nil {
+		return rds.Snapshot{}, err
+	}
+	if s, ok := a.alive(all[n.ID], booted, now); ok {
+		return s, sameSource(s, n)
 	}
 	return rds.Snapshot{}, failure
 }
