@@ -2,6 +2,7 @@ package csi_test
 
 import (
 	"context"
+	"errors"
 	"math"
 	"strings"
 	"testing"
@@ -215,20 +216,25 @@ func TestCreateVolumeWhileItIsBeingDeleted(t *testing.T) {
 // takes for final until the array has said what became of it.
 func TestCreateVolumeLeaksNothingAfterAnUnknownOutcome(t *testing.T) {
 	e, m := serveMemory(t)
-	request := &spec.CreateVolumeRequest{Name: pvName, VolumeCapabilities: []*spec.VolumeCapability{rwoMount}}
+	source := e.create(t, "source", rwoMount)
+	request := &spec.CreateVolumeRequest{Name: pvName, VolumeCapabilities: []*spec.VolumeCapability{rwoMount}, VolumeContentSource: fromVolume(source.GetVolumeId())}
 	steps := []struct {
-		kind error
-		want codes.Code
+		kind    error
+		want    codes.Code
+		cluster error // what asking who holds the source comes to
 	}{
-		{rds.ErrDenied, codes.PermissionDenied}, // nothing under way yet
-		{rds.ErrUnknownOutcome, codes.Aborted},
-		{rds.ErrDenied, codes.Aborted},
-		{rds.ErrUnreachable, codes.Unavailable},
-		{rds.ErrDenied, codes.Aborted},
-		{nil, codes.OK},
-		{rds.ErrDenied, codes.PermissionDenied},
+		{kind: rds.ErrDenied, want: codes.PermissionDenied}, // nothing under way yet
+		{kind: rds.ErrUnknownOutcome, want: codes.Aborted},
+		{kind: rds.ErrDenied, want: codes.Aborted},
+		{kind: rds.ErrUnreachable, want: codes.Unavailable},
+		{kind: rds.ErrDenied, want: codes.Aborted},
+		{kind: rds.ErrLedger, cluster: errors.New("no API server"), want: codes.Unavailable},
+		{kind: rds.ErrDenied, want: codes.Aborted},
+		{want: codes.OK},
+		{kind: rds.ErrDenied, want: codes.PermissionDenied},
 	}
 	for i, step := range steps {
+		e.cluster.fail(step.cluster)
 		m.before = func(context.Context, string, string) error {
 			if step.kind == nil {
 				return nil
@@ -239,5 +245,43 @@ func TestCreateVolumeLeaksNothingAfterAnUnknownOutcome(t *testing.T) {
 		if got := status.Code(err); got != step.want {
 			t.Fatalf("step %d: %s (%v), want %s", i, got, err, step.want)
 		}
+	}
+}
+
+// Neither is another request for its source an answer.
+func TestCreateVolumeLeaksNothingWhileItsSourceIsBusy(t *testing.T) {
+	e, m := serveMemory(t)
+	source := e.create(t, "source", rwoMount)
+	request := &spec.CreateVolumeRequest{Name: pvName, VolumeCapabilities: []*spec.VolumeCapability{rwoMount}, VolumeContentSource: fromVolume(source.GetVolumeId())}
+	create := func(kind error) error {
+		m.before = func(_ context.Context, op, _ string) error {
+			if op != "create" {
+				return nil
+			}
+			return &rds.Error{Kind: kind, Op: "create volume"}
+		}
+		_, err := e.CreateVolume(t.Context(), request)
+		return err
+	}
+	wantCode(t, create(rds.ErrUnknownOutcome), codes.Aborted)
+	began, end := make(chan struct{}), make(chan struct{})
+	m.before = func(_ context.Context, op, _ string) error {
+		if op == "delete" {
+			close(began)
+			<-end
+		}
+		return nil
+	}
+	deleted := make(chan error, 1)
+	go func() {
+		_, err := e.DeleteVolume(context.Background(), &spec.DeleteVolumeRequest{VolumeId: source.GetVolumeId()})
+		deleted <- err
+	}()
+	<-began
+	wantCode(t, create(rds.ErrLedger), codes.Aborted)
+	wantCode(t, create(rds.ErrDenied), codes.Aborted)
+	close(end)
+	if err := <-deleted; err != nil {
+		t.Fatal(err)
 	}
 }

@@ -94,6 +94,13 @@ func (c *cluster) mention(handle string, nodes ...string) {
 	c.others[handle] = nodes
 }
 
+// fail makes the API server unreachable, or with nil reachable again.
+func (c *cluster) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.down = err
+}
+
 func (c *cluster) reads() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

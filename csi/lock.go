@@ -61,7 +61,7 @@ func (u *unresolved) note(handle string, err error) error {
 		u.handles[handle] = struct{}{}
 	case open && (errors.Is(err, rds.ErrDenied) || errors.Is(err, rds.ErrUnsupported)):
 		return fmt.Errorf("%w of an earlier attempt to create the volume; now: %w", rds.ErrUnknownOutcome, err)
-	case errors.Is(err, rds.ErrUnreachable), errors.Is(err, rds.ErrBusy), errors.Is(err, rds.ErrConflict):
+	case errors.Is(err, rds.ErrUnreachable), errors.Is(err, rds.ErrBusy), errors.Is(err, rds.ErrConflict), errors.Is(err, errPending), errors.Is(err, errCluster):
 		// Not an answer about the volume.
 	default:
 		delete(u.handles, handle)

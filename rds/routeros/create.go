@@ -115,10 +115,8 @@ func (a *Array) add(ctx context.Context, p pool, n, sized rds.NewVolume, src *or
 		image := newImage(&a.cfg, p, n.Slot, originTag(n.From))
 		got, err := a.changing(ctx, n.Slot, creation(&a.cfg, p, sized, src, image, tolerated))
 		if err != nil {
-			if v, existsErr := a.raced(ctx, n, err); existsErr == nil {
-				return v, false, nil
-			}
-			return rds.Volume{}, false, err
+			v, err = a.raced(ctx, n, err)
+			return v, false, err
 		}
 		found, err := a.found(n.Slot, got)
 		if err != nil {
@@ -151,17 +149,21 @@ func (a *Array) add(ctx context.Context, p pool, n, sized rds.NewVolume, src *or
 }
 
 // raced looks again after the array refused: an earlier attempt that was still
-// running may have made the volume between this one's question and its add.
+// running may have made the volume between this one's question and its add. Only an
+// answer that there is none leaves it at the refusal.
 func (a *Array) raced(ctx context.Context, n rds.NewVolume, refusal error) (rds.Volume, error) {
 	if !errors.Is(refusal, rds.ErrExists) && !errors.Is(refusal, rds.ErrFailed) {
 		return rds.Volume{}, refusal
 	}
 	v, err := a.volume(ctx, n.Slot)
-	if err != nil {
+	if errors.Is(err, rds.ErrNotFound) {
 		return rds.Volume{}, refusal
 	}
-	if v, err = same(v, n); err != nil {
-		return rds.Volume{}, refusal
+	if err == nil {
+		v, err = same(v, n)
+	}
+	if err != nil {
+		return rds.Volume{}, err
 	}
 	a.settle(v.Slot)
 	return v, nil

@@ -263,3 +263,58 @@ func TestNotOurs(t *testing.T) {
 		t.Errorf("it became %+v", after)
 	}
 }
+
+// TestRefusedUnseen has the array refuse what it made at an earlier attempt, and fall
+// silent when it is asked whether it did. That is no refusal: one is final, and what was
+// made would be forgotten.
+func TestRefusedUnseen(t *testing.T) {
+	volume := rds.NewVolume{Slot: slot, Size: gib}
+	asksFor := func(t *testing.T, a *routeros.Array) error {
+		_, err := a.Create(ctxOf(t), volume)
+		return err
+	}
+	made := func(t *testing.T, s *sim.Server) {
+		t.Helper()
+		must(t, asksFor(t, connect(t, config(t, s))))
+	}
+	for name, tc := range map[string]struct {
+		prepare func(t *testing.T, s *sim.Server)
+		ask     func(t *testing.T, a *routeros.Array) error
+		look    string // a pattern of the command that looks
+	}{
+		"no space": {func(t *testing.T, s *sim.Server) {
+			made(t, s)
+			must(t, s.FillPool("raid10"))
+		}, asksFor, "/disk/get"},
+		"exists": {func(t *testing.T, s *sim.Server) {
+			s.OnStep(func(_ context.Context, _ sim.Command, step sim.Step) {
+				if step.Name == "/disk/add" { // behind its questions
+					s.OnStep(nil)
+					addDisk(t, s, slot, base+"/"+slot+".0123abcd.img", map[string]string{"file-size": "1073741824", "comment": "rds1 g0"})
+				}
+			})
+		}, asksFor, "/disk/get"},
+		"in use": {func(t *testing.T, s *sim.Server) {
+			made(t, s)
+			a := connect(t, config(t, s))
+			must(t, snapshot(ctxOf(t), a, slot))
+			must(t, s.WaitIdle(ctxOf(t)))
+			must(t, update(publishTo("node-a"))(ctxOf(t), a, slot))
+		}, func(t *testing.T, a *routeros.Array) error { return snapshot(ctxOf(t), a, slot) }, "_snap-"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := simulate(t, "xfs", sim.Options{})
+			tc.prepare(t, server)
+			array := connect(t, config(t, server))
+			silent, err := server.Inject(sim.Fault{Kind: sim.CutReceived, Pattern: tc.look, Times: -1})
+			must(t, err)
+			if err := tc.ask(t, array); !errors.Is(err, rds.ErrUnreachable) {
+				t.Errorf("unseen: %v", err)
+			}
+			silent.Remove()
+			if err := tc.ask(t, array); err != nil || silent.Hits() == 0 {
+				t.Errorf("seen: %v, after %d silences", err, silent.Hits())
+			}
+		})
+	}
+}
