@@ -35,7 +35,9 @@ func Publish(v Volume, node string, attached []string, now time.Time, nqnPrefix 
 			Err: fmt.Errorf("published to %s already; a third node never is", strings.Join(holders, " and "))}
 	}
 	_, ours := GenerationOf(v.NQN, v.Slot)
-	rotate := v.NQN == "" || (ours && believed && len(holders) == 0)
+	// Of an export that is off the array hides the name: that none is seen says
+	// nothing where somebody holds it.
+	rotate := len(holders) == 0 && (v.NQN == "" || (ours && believed))
 	ledger = ledger.with(node, now)
 	change := v.exportOn()
 	if rotate {

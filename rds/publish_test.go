@@ -65,6 +65,7 @@ func TestPublish(t *testing.T) {
 		"next":            {"the predecessor's host must not come back", vol("rds1 g4", ours(4), false), nil, brief{Comment: "rds1 g5 n=100", NQN: ours(5), Export: ExportOn}},
 		"second":          {"both hosts use one name", vol("rds1 g4 m=50", ours(4), true), nil, brief{Comment: "rds1 g4 m=50 n=100"}},
 		"second, off":     {"an export that should be on is repaired", vol("rds1 g4 m=50", ours(4), false), nil, brief{Comment: "rds1 g4 m=50 n=100", Export: ExportOn}},
+		"second, hidden":  {"the array hides the name of an export that is off: it is no new one", vol("rds1 g4 m=50", "", false), nil, brief{Comment: "rds1 g4 m=50 n=100", Export: ExportOn}},
 		"again":           {"nothing to do", vol("rds1 g4 n=50", ours(4), true), nil, brief{}},
 		"again, off":      {"repair", vol("rds1 g4 n=50", ours(4), false), nil, brief{Export: ExportOn}},
 		"third":           {"never", vol("rds1 g4 l=40 m=50", ours(4), true), nil, brief{Err: ErrInUse}},

@@ -86,6 +86,23 @@ func TestNameOfIdleExport(t *testing.T) {
 	}
 }
 
+// TestSwitchedOffByHand has an administrator switch off an export that a node holds: the
+// name that its host knocks at stays, whoever is published next.
+func TestSwitchedOffByHand(t *testing.T) {
+	for _, next := range []string{"node-a", "node-b"} {
+		t.Run(next, func(t *testing.T) {
+			server, _ := published(t, "xfs")
+			held, _ := server.Disk(slot)
+			runOn(t, server, fmt.Sprintf("/disk/set [find slot=%s] nvme-tcp-export=no", slot))
+			array := connect(t, config(t, server))
+			v, err := array.Update(ctxOf(t), slot, publishTo(next))
+			if disk, _ := server.Disk(slot); err != nil || v.NQN != held.NQN || disk.NQN != held.NQN || !disk.Exported {
+				t.Errorf("%v: %+v, on the array %+v, was held as %s", err, v, disk, held.NQN)
+			}
+		})
+	}
+}
+
 // TestOtherPlugin takes over a volume of the other plugin, whose name and image stay.
 func TestOtherPlugin(t *testing.T) {
 	const handle = "pvc-3c4e8a2e-0000-4000-8000-000000000001"
