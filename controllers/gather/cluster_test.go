@@ -41,7 +41,8 @@ func at(seconds int) metav1.Time {
 
 var web = types.NamespacedName{Namespace: "shop", Name: "web"}
 
-// cluster is a reader of the objects in it, by the indexes that AddIndexes gives.
+// cluster is a reader of the objects in it, by the indexes that AddIndexes gives, and
+// as slim as the cache has them.
 type cluster struct {
 	objects []client.Object
 	indexes map[string]client.IndexerFunc
@@ -52,7 +53,14 @@ var errDown = errors.New("the cache is not there")
 
 func newCluster(t *testing.T, objects ...client.Object) *cluster {
 	t.Helper()
-	cl := &cluster{objects: objects, indexes: map[string]client.IndexerFunc{}, fails: map[reflect.Type]error{}}
+	cl := &cluster{indexes: map[string]client.IndexerFunc{}, fails: map[reflect.Type]error{}}
+	for _, o := range objects {
+		slim, err := Slim(o.DeepCopyObject())
+		if err != nil {
+			t.Fatal(err)
+		}
+		cl.objects = append(cl.objects, slim.(client.Object))
+	}
 	if err := errors.Join(AddIndexes(t.Context(), cl), AddMigrationIndexes(t.Context(), cl)); err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	kubevirtv1 "kubevirt.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
 )
@@ -187,15 +188,18 @@ func TestLost(t *testing.T) {
 	named := target(launcher("new", b, 1), "uid-web-1")
 	named.Annotations = map[string]string{kubevirtv1.MigrationJobNameAnnotation: "web-1"}
 	for name, tc := range map[string]struct {
-		pods    []corev1.Pod
+		pods    []client.Object
 		lastRun time.Time
 		want    string
 	}{
-		"target pod":      {podsOf(launcher("run", a, -60), named), lastRun, "web-1"},
+		"target pod":      {[]client.Object{launcher("run", a, -60), named}, lastRun, "web-1"},
 		"pods gone":       {nil, lastRun, "(deleted)"},
-		"nobody ran then": {podsOf(named), time.Time{}, ""},
+		"nobody ran then": {[]client.Object{named}, time.Time{}, ""},
 	} {
-		in := &Instance{Key: web, VMI: instance(b, gone), pods: tc.pods}
+		in, err := newCluster(t, append(tc.pods, instance(b, gone))...).gatherer().Instance(t.Context(), web)
+		if err != nil {
+			t.Fatal(err)
+		}
 		got := ""
 		if m := in.Lost(tc.lastRun); m != nil {
 			got = m.Name

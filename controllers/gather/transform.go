@@ -44,8 +44,12 @@ func slimPod(pod *corev1.Pod) {
 	}
 	pod.Spec = corev1.PodSpec{NodeName: pod.Spec.NodeName, Volumes: volumes}
 	pod.Status = corev1.PodStatus{Phase: pod.Status.Phase}
+	name, ofMigration := pod.Annotations[kubevirtv1.MigrationJobNameAnnotation]
 	pod.Annotations = nil
-	if instanceOf(pod) == "" {
+	switch {
+	case instanceOf(pod) == "":
 		pod.Labels = nil
+	case ofMigration:
+		pod.Annotations = map[string]string{kubevirtv1.MigrationJobNameAnnotation: name}
 	}
 }

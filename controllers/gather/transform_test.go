@@ -35,6 +35,16 @@ func TestSlim(t *testing.T) {
 	if _, err := Slim(node); err != nil || node.Status.VolumesInUse != nil || !NodeReady(node) {
 		t.Errorf("node %+v, %v", node.Status, err)
 	}
+
+	pod := target(launcher("new", b, 1, "disk"), "uid-web-1")
+	pod.Annotations = map[string]string{kubevirtv1.MigrationJobNameAnnotation: "web-1", "a": "b"}
+	if _, err := Slim(pod); err != nil || len(pod.Annotations) != 1 || pod.Annotations[kubevirtv1.MigrationJobNameAnnotation] != "web-1" {
+		t.Errorf("annotations of a launcher pod: %v, %v", pod.Annotations, err)
+	}
+	alone := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b"}, Annotations: map[string]string{kubevirtv1.MigrationJobNameAnnotation: "web-1"}}}
+	if _, err := Slim(alone); err != nil || alone.Annotations != nil || alone.Labels != nil {
+		t.Errorf("of another pod: %v, %v, %v", alone.Annotations, alone.Labels, err)
+	}
 	if o, err := Slim(cache.DeletedFinalStateUnknown{Key: "x"}); err != nil || o == nil {
 		t.Errorf("a tombstone: %v, %v", o, err)
 	}
