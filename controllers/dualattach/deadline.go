@@ -59,7 +59,7 @@ func (s *Snapshot) deadline(stage Stage) Deadline {
 	case AttachingTarget, DualAttached:
 		return s.migrationDeadline(start)
 	case ReleasingSource:
-		if s.endedAt().IsZero() {
+		if s.EndedAt().IsZero() {
 			// The source is gone and KubeVirt has not noticed: its time runs on.
 			return s.migrationDeadline(start)
 		}
@@ -79,7 +79,7 @@ func (s *Snapshot) clockStart(stage Stage) time.Time {
 	case DualAttached:
 		start = s.dualAttachedSince()
 	case ReleasingSource, ReleasingTarget:
-		if start = s.endedAt(); start.IsZero() && stage == ReleasingSource {
+		if start = s.EndedAt(); start.IsZero() && stage == ReleasingSource {
 			start = s.dualAttachedSince()
 		}
 	}

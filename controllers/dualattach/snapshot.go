@@ -222,8 +222,8 @@ func (s *Snapshot) enteredPhase(phase kubevirtv1.VirtualMachineInstanceMigration
 	return time.Time{}
 }
 
-// endedAt is when KubeVirt's side of the migration was over, or zero.
-func (s *Snapshot) endedAt() time.Time {
+// EndedAt is when KubeVirt's side of the migration was over, or zero.
+func (s *Snapshot) EndedAt() time.Time {
 	phase := kubevirtv1.MigrationFailed
 	if s.phase() == Succeeded {
 		phase = kubevirtv1.MigrationSucceeded
@@ -246,6 +246,6 @@ func (s *Snapshot) endedAt() time.Time {
 // history reports a migration that was over before we began to watch and that
 // nobody of us ever wrote about.
 func (s *Snapshot) history() bool {
-	ended := s.endedAt()
+	ended := s.EndedAt()
 	return !s.Lost && s.phase() != Active && !ended.IsZero() && ended.Before(s.Since) && !readRecord(s.Migration).started
 }

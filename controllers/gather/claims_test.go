@@ -75,6 +75,21 @@ func TestClaims(t *testing.T) {
 	made := launcher("new", b, 1, "disk", "extra")
 	known := []Claim{{Name: "before"}}
 	final := func(m *kubevirtv1.VirtualMachineInstanceMigration) { m.Status.Phase = kubevirtv1.MigrationSucceeded }
+	failed := func(m *kubevirtv1.VirtualMachineInstanceMigration) {
+		m.Status.Phase = kubevirtv1.MigrationFailed
+		m.Status.PhaseTransitionTimestamps = []kubevirtv1.VirtualMachineInstanceMigrationPhaseTransitionTimestamp{
+			{Phase: kubevirtv1.MigrationFailed, PhaseTransitionTimestamp: at(60)}}
+	}
+	written := func(m *kubevirtv1.VirtualMachineInstanceMigration) {
+		m.Status.Conditions = []kubevirtv1.VirtualMachineInstanceMigrationCondition{
+			{Type: dualattach.ConditionMigrated, Status: corev1.ConditionUnknown, Reason: dualattach.ReleasingTarget.String()}}
+	}
+	none := launcher("run", a, -60, "tpm")
+	plugged := func(owner *corev1.Pod, created int) []*corev1.Pod {
+		pod := hotplug(owner, "extra")
+		pod.CreationTimestamp = at(created)
+		return []*corev1.Pod{pod}
+	}
 	cases := map[string]struct {
 		reason         string
 		source, target *corev1.Pod
@@ -97,6 +112,14 @@ func TestClaims(t *testing.T) {
 			running, made, nil, known, vmim("web-1", 0, final), []string{"before"}},
 		"final at first sight": {"Then they are looked at once.",
 			running, made, nil, nil, vmim("web-1", 0, final), []string{"data", "disk"}},
+		"plugged in before the end": {"It took part.",
+			none, nil, plugged(none, 30), nil, vmim("web-1", 0, failed), []string{"extra"}},
+		"plugged in after the end": {"KubeVirt keeps final VMIMs for long: what is plugged in later took no part.",
+			none, nil, plugged(none, 18000), nil, vmim("web-1", 0, failed), nil},
+		"plugged in after the end, source gone": {"The same of the target's.",
+			nil, none, plugged(none, 18000), nil, vmim("web-1", 0, failed), nil},
+		"plugged in after the end of one of ours": {"KubeVirt makes the pod anew for each disk: it may hold one that took part.",
+			none, nil, plugged(none, 18000), nil, vmim("web-1", 0, failed, written), []string{"extra"}},
 		"a pod of nobody's": {"It has no part in this.",
 			bare, made, []*corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Namespace: web.Namespace, Name: "alone"}}}, nil, vmim("web-1", 0), []string{"disk"}},
 		"no pod at all": {"", nil, nil, nil, nil, vmim("web-1", 0), nil},
@@ -108,7 +131,8 @@ func TestClaims(t *testing.T) {
 				all = append(all[:len(all):len(all)], pod)
 			}
 			k := &Known{Migration: tc.migration, Claims: tc.known}
-			if err := newCluster(t, all...).gatherer().claims(t.Context(), &Instance{Key: web}, k, tc.source, tc.target); err != nil {
+			s := &dualattach.Snapshot{Migration: tc.migration}
+			if err := newCluster(t, all...).gatherer().claims(t.Context(), s, k, tc.source, tc.target); err != nil {
 				t.Fatal(err)
 			}
 			var got []string

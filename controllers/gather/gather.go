@@ -107,15 +107,15 @@ func olderFirst(a, b *kubevirtv1.VirtualMachineInstanceMigration) int {
 func (g *Gatherer) Snapshot(ctx context.Context, in *Instance, known *Known, now time.Time) (dualattach.Snapshot, error) {
 	source, target := in.launchers(known)
 	in.sides(known, source, target)
-	if err := g.claims(ctx, in, known, source, target); err != nil {
-		return dualattach.Snapshot{}, err
-	}
 	s := dualattach.Snapshot{
 		Now: now, Migration: known.Migration, VanishedAt: known.VanishedAt, Lost: known.Lost, Instance: in.VMI,
 		Source: known.Source, Target: known.Target, SuccessorTarget: in.successorTarget(known.Migration), Copied: known.Copied,
 	}
 	known.Copied = s.CopiesBlocks()
-	var err error
+	err := g.claims(ctx, &s, known, source, target)
+	if err != nil {
+		return s, err
+	}
 	if s.Source.Ready, err = g.nodeReady(ctx, s.Source.Node); err != nil {
 		return s, err
 	}
@@ -134,7 +134,7 @@ func (g *Gatherer) Snapshot(ctx context.Context, in *Instance, known *Known, now
 
 // claims refreshes the shared claims while the migration can still change them,
 // from the source's pods or, once those are gone, the target's.
-func (g *Gatherer) claims(ctx context.Context, in *Instance, known *Known, source, target *corev1.Pod) error {
+func (g *Gatherer) claims(ctx context.Context, s *dualattach.Snapshot, known *Known, source, target *corev1.Pod) error {
 	pod := source
 	if pod == nil && len(known.Claims) == 0 {
 		pod = target
@@ -148,12 +148,14 @@ func (g *Gatherer) claims(ctx context.Context, in *Instance, known *Known, sourc
 		return fmt.Errorf("list the hotplug pods of %s: %w", pod.Name, err)
 	}
 	for i := range hotplug.Items {
-		names = append(names, claimsOf(&hotplug.Items[i])...)
+		if !pluggedLater(s, &hotplug.Items[i]) {
+			names = append(names, claimsOf(&hotplug.Items[i])...)
+		}
 	}
 	slices.Sort(names)
 	var claims []Claim
 	for _, name := range slices.Compact(names) {
-		claim, ours, err := g.sharedClaim(ctx, types.NamespacedName{Namespace: in.Key.Namespace, Name: name})
+		claim, ours, err := g.sharedClaim(ctx, types.NamespacedName{Namespace: pod.Namespace, Name: name})
 		if err != nil {
 			return err
 		}
@@ -163,6 +165,14 @@ func (g *Gatherer) claims(ctx context.Context, in *Instance, known *Known, sourc
 	}
 	known.Claims = claims
 	return nil
+}
+
+// pluggedLater reports a hotplug pod that was made after the end of a migration in
+// which nothing of ours took part so far: KubeVirt keeps final VMIMs for long. Of one
+// that we wrote about it may tell: KubeVirt makes the pod anew for each disk.
+func pluggedLater(s *dualattach.Snapshot, pod *corev1.Pod) bool {
+	ended := s.EndedAt()
+	return s.Migration.IsFinal() && !ended.IsZero() && pod.CreationTimestamp.After(ended) && !dualattach.Started(s.Migration)
 }
 
 // sharedClaim reads a claim. ours is false unless it is bound to a volume of our
