@@ -59,7 +59,7 @@ func (s *Snapshot) dualAttachedCondition(a Assessment) Condition {
 	case Detached:
 		c.Reason, c.Message = a.Stage.String(), fmt.Sprintf("RDS shared volume of %s is not attached any more", s.claims())
 	case Superseded:
-		c.Reason, c.Message = a.Stage.String(), fmt.Sprintf("RDS shared volume of %s: a newer migration of the VM uses node %s again", s.claims(), s.SuccessorTarget)
+		c.Reason, c.Message = a.Stage.String(), fmt.Sprintf("RDS shared volume of %s: a newer migration or start of the VM uses node %s again", s.claims(), s.SuccessorTarget)
 	case NotInvolved:
 		c.Reason, c.Message = a.Stage.String(), "RDS shared volume: none takes part; KubeVirt copies the data to other claims"
 	}
@@ -96,7 +96,7 @@ func (s *Snapshot) migratedCondition(a Assessment) Condition {
 		}
 	case Superseded:
 		c.Status, c.Reason = corev1.ConditionFalse, a.Stage.String()
-		c.Message += "; the release was not waited for, as a newer migration uses the node again"
+		c.Message += "; the release was not waited for, as a newer migration or start of the VM uses the node again"
 	case Detached:
 		c.Message += "; nothing is attached any more"
 		if s.instanceOver() {

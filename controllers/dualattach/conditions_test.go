@@ -232,7 +232,7 @@ func TestMessages(t *testing.T) {
 			want: []string{"AttachError", "no path to the array"},
 		},
 		"superseded": {
-			args: migration().on(a, b).failed(100).successor(b), kind: ConditionDualAttached, want: []string{"newer migration", b},
+			args: migration().on(a, b).failed(100).successor(b), kind: ConditionDualAttached, want: []string{"newer migration or start", b},
 		},
 		"under way, target unknown": {
 			args: migration().do(func(s *Snapshot) { s.Target = Side{} }), kind: ConditionMigrated,
@@ -252,7 +252,7 @@ func TestMessages(t *testing.T) {
 			args: migration().on(a).failed(100).cancelled().now(130), kind: ConditionMigrated, want: []string{"cancelled", "2m10s"},
 		},
 		"superseded, how it ended": {
-			args: migration().on(a, b).succeeded(100).successor(a), kind: ConditionMigrated, want: []string{"newer migration"},
+			args: migration().on(a, b).succeeded(100).successor(a), kind: ConditionMigrated, want: []string{"newer migration or start"},
 		},
 		"detached, how it ended": {
 			args: migration().on().succeeded(100), kind: ConditionMigrated, want: []string{"nothing is attached"},

@@ -75,6 +75,8 @@ func TestResult(t *testing.T) {
 			migration().on(a, b).succeeded(100).successor(a), ends{Superseded, Success, false}},
 		"superseded after a failure": {"It had not.",
 			migration().on(a, b).failed(100).successor(b), ends{Superseded, Failed, false}},
+		"superseded by the VM, started anew": {"Its VMI is gone, and what is attached is another's.",
+			migration().on(b).failed(100).gone().successor(b), ends{Superseded, Failed, false}},
 		"a newer migration elsewhere": {"Only one to the node that is to let go supersedes.",
 			migration().on(a, b).failed(100).successor(c), ends{ReleasingTarget, "", false}},
 	}

@@ -79,5 +79,5 @@ func (s *Snapshot) endEvents(a Assessment, perClaim func(eventType, reason, step
 var outcomes = map[Stage]string{
 	RolledBack: "rolled back",
 	Detached:   "not completed, nothing is attached any more",
-	Superseded: "not completed, a newer migration uses the target again",
+	Superseded: "not completed, a newer migration or start of the VM uses the target again",
 }

@@ -96,7 +96,7 @@ func TestEventMessages(t *testing.T) {
 		"rolled back":    {migration().on(a).failed(100).now(130), EventFailed, []string{"rolled back", "2m10s"}},
 		"cancelled":      {migration().on(a).failed(100).cancelled().now(130), EventFailed, []string{"cancelled, rolled back", "2m10s"}},
 		"VM deleted":     {migration().on().failed(100).gone().now(130), EventFailed, []string{"nothing is attached any more", "2m10s"}},
-		"superseded":     {migration().on(a, b).failed(100).successor(b).now(130), EventFailed, []string{"newer migration"}},
+		"superseded":     {migration().on(a, b).failed(100).successor(b).now(130), EventFailed, []string{"newer migration or start"}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -23,7 +23,8 @@ type Snapshot struct {
 	// Lost says that Migration is the stand-in that Lost made: its ending is not
 	// history, however long ago.
 	Lost bool
-	// Instance is the VMI, or nil when it is gone.
+	// Instance is the migration's VMI, or nil when it is gone, be it that there is
+	// another one of its name.
 	Instance       *kubevirtv1.VirtualMachineInstance
 	Source, Target Side
 	// Volumes are the shared ones: those of our driver that the source launcher
@@ -32,8 +33,8 @@ type Snapshot struct {
 	// Copied: the migration was seen to copy blocks (CopiesBlocks) while it was under
 	// way. What KubeVirt says of that is gone when it is over.
 	Copied bool
-	// SuccessorTarget is the target node of a newer migration of the same VMI,
-	// or empty.
+	// SuccessorTarget is the target node of a newer migration of the same VM, or the
+	// node of the VMI that followed the migration's, or empty.
 	SuccessorTarget string
 }
 

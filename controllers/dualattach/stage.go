@@ -28,8 +28,8 @@ const (
 	RolledBack
 	// Detached: over, and nobody holds anything.
 	Detached
-	// Superseded: over, and a newer migration re-uses the node this one was
-	// releasing, so its release will never be seen.
+	// Superseded: over, and a newer migration, or the VM when it was started anew,
+	// re-uses the node this one was releasing, so its release will never be seen.
 	Superseded
 )
 
@@ -78,7 +78,8 @@ type Facts struct {
 	Phase        Phase
 	Source       Extent
 	Target       Extent
-	// Superseded: a newer migration's target is the node this one releases.
+	// Superseded: the node this one releases is a newer migration's target, or where
+	// the VM was started anew.
 	Superseded bool
 }
 

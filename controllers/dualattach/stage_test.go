@@ -23,8 +23,9 @@ const goldenHeader = `# The stage of every migration, by all that it depends on.
 #             or vanished without success
 #   source    how many of the shared volumes are attached on the source node
 #   target    the same on the target node; none as long as that is not known
-#   newer     a newer migration's target is the node that this one is to release: the
-#             source after success, else the target
+#   newer     the target of a newer migration, or the node on which the VM was started
+#             anew, is the one that this migration is to release: the source after
+#             success, else the target
 #   stage     what follows
 #
 # any: it makes no difference.

@@ -53,6 +53,7 @@ var steps = []step{
 	}},
 	{"an administrator sets a limit", 1, (*world).limits},
 	{"a newer migration begins", 1, (*world).succeed},
+	{"the VM is started anew", 1, (*world).startAnew},
 	{"the claims go out of sight", 1, func(w *world, _ *rapid.T) { w.Volumes = nil }},
 	{"it turns out to copy blocks", 1, func(w *world, _ *rapid.T) { w.Copied = w.Copied || w.active() }},
 	{"the operator restarts", 1, (*world).restart},
@@ -198,6 +199,12 @@ func (w *world) succeed(t *rapid.T) {
 	w.SuccessorTarget = rapid.SampledFrom([]string{a, b, c}).Draw(t, "successor's target")
 	w.Instance = w.Instance.DeepCopy()
 	w.Instance.Status.MigrationState = &kubevirtv1.VirtualMachineInstanceMigrationState{MigrationUID: otherMigration}
+}
+
+// startAnew: another VMI has the name.
+func (w *world) startAnew(t *rapid.T) {
+	w.Instance = nil
+	w.SuccessorTarget = rapid.SampledFrom([]string{a, b, c}).Draw(t, "where")
 }
 
 func (w *world) restart(*rapid.T) {

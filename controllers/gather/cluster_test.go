@@ -151,6 +151,13 @@ func launcher(name, node string, created int, claims ...string) *corev1.Pod {
 	return pod
 }
 
+// ownedBy is the launcher pod of another VMI of the same name.
+func ownedBy(pod *corev1.Pod, uid string) *corev1.Pod {
+	pod = pod.DeepCopy()
+	pod.OwnerReferences = controlledBy("VirtualMachineInstance", web.Name, uid)
+	return pod
+}
+
 func use(pod *corev1.Pod, claims ...string) {
 	for _, claim := range claims {
 		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: claim, VolumeSource: corev1.VolumeSource{

@@ -1,6 +1,7 @@
 package gather
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -43,12 +44,14 @@ type Gatherer struct {
 // Known is what was learnt about a migration while it could be seen.
 type Known struct {
 	// Migration is the VMIM as last seen or as we last wrote it.
-	Migration  *kubevirtv1.VirtualMachineInstanceMigration
-	VanishedAt time.Time
-	Lost       bool // Migration is a stand-in, see dualattach.Lost
-	Source     dualattach.Side
-	Target     dualattach.Side
-	Claims     []Claim
+	Migration *kubevirtv1.VirtualMachineInstanceMigration
+	// InstanceUID is that of the migration's VMI. Another one of its name may follow.
+	InstanceUID types.UID
+	VanishedAt  time.Time
+	Lost        bool // Migration is a stand-in, see dualattach.Lost
+	Source      dualattach.Side
+	Target      dualattach.Side
+	Claims      []Claim
 	// Copied: it copies blocks to other claims, as was seen while it was under way.
 	Copied bool
 }
@@ -107,9 +110,14 @@ func olderFirst(a, b *kubevirtv1.VirtualMachineInstanceMigration) int {
 func (g *Gatherer) Snapshot(ctx context.Context, in *Instance, known *Known, now time.Time) (dualattach.Snapshot, error) {
 	source, target := in.launchers(known)
 	in.sides(known, source, target)
+	in.own(known, target)
 	s := dualattach.Snapshot{
 		Now: now, Migration: known.Migration, VanishedAt: known.VanishedAt, Lost: known.Lost, Instance: in.VMI,
 		Source: known.Source, Target: known.Target, SuccessorTarget: in.successorTarget(known.Migration), Copied: known.Copied,
+	}
+	if in.VMI != nil && in.VMI.UID != known.InstanceUID {
+		// The VM was started anew: what its VMI says is not about this migration.
+		s.Instance, s.SuccessorTarget = nil, cmp.Or(s.SuccessorTarget, in.VMI.Status.NodeName)
 	}
 	known.Copied = s.CopiesBlocks()
 	err := g.claims(ctx, &s, known, source, target)

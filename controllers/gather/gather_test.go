@@ -149,6 +149,60 @@ func TestThereAndBack(t *testing.T) {
 	}
 }
 
+// TestStartedAnew: a VMI of the same name that was made later is not the migration's: it
+// has its own limit and conditions, and on the node that the migration is releasing it
+// supersedes it.
+func TestStartedAnew(t *testing.T) {
+	anew := func(node string) *kubevirtv1.VirtualMachineInstance {
+		vmi := instance(node, nil)
+		vmi.UID = "uid-anew"
+		return vmi
+	}
+	made := target(launcher("new", b, 1, "disk"), "uid-web-1")
+	cases := map[string]struct {
+		reason string
+		seen   bool // while its VMI was there
+		then   []client.Object
+		own    bool
+		want   string
+	}{
+		"the same":       {"It was the migration's all along.", true, []client.Object{instance(b, nil)}, true, ""},
+		"gone":           {"The old one may be gone for a while.", true, nil, false, ""},
+		"not placed yet": {"Nobody knows yet.", true, []client.Object{anew("")}, false, ""},
+		"on the target":  {"There it uses what the migration was releasing.", true, []client.Object{anew(b)}, false, b},
+		"migrating": {"A migration of the new one tells more.", true,
+			[]client.Object{anew(a), vmim("web-2", 600), target(launcher("back", b, 601, "disk"), "uid-web-2")}, false, b},
+		"made for the new one": {"The migration was waiting while the VMI was made anew.", true,
+			[]client.Object{anew(a), ownedBy(made, "uid-anew")}, true, ""},
+		"at first sight":            {"The target's pod tells whose the migration is.", false, []client.Object{anew(b), made}, false, b},
+		"at first sight, pods gone": {"Nothing tells.", false, []client.Object{anew(b)}, true, ""},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			known := &Known{Migration: vmim("web-1", 0)}
+			look := func(objects []client.Object) dualattach.Snapshot {
+				g := newCluster(t, objects...).gatherer()
+				in, err := g.Instance(t.Context(), web)
+				if err != nil {
+					t.Fatal(err)
+				}
+				s, err := g.Snapshot(t.Context(), in, known, noon)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return s
+			}
+			if tc.seen {
+				look([]client.Object{instance(a, nil)})
+			}
+			s := look(tc.then)
+			if (s.Instance != nil) != tc.own || s.SuccessorTarget != tc.want {
+				t.Errorf("%s: the VMI is its own: %t, superseded on %q, want %t, %q", tc.reason, s.Instance != nil, s.SuccessorTarget, tc.own, tc.want)
+			}
+		})
+	}
+}
+
 // TestReadErrors: what cannot be read is an error, never an absence.
 func TestReadErrors(t *testing.T) {
 	for name, kind := range map[string]any{

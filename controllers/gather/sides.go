@@ -65,6 +65,17 @@ func recordPod(side *dualattach.Side, pod *corev1.Pod) {
 	}
 }
 
+// own notes whose the migration is: the VMI's that its target's pod was made for, else
+// that of the first one seen.
+func (in *Instance) own(known *Known, target *corev1.Pod) {
+	switch {
+	case target != nil:
+		known.InstanceUID = controllerUID(target)
+	case known.InstanceUID == "" && in.VMI != nil:
+		known.InstanceUID = in.VMI.UID
+	}
+}
+
 // successorTarget is the target node of a newer migration of the VMI, or empty.
 func (in *Instance) successorTarget(m *kubevirtv1.VirtualMachineInstanceMigration) string {
 	node := ""

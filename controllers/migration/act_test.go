@@ -78,7 +78,7 @@ func passing(t *testing.T) *acting {
 	x.in.VMI.Name = web.Name
 	x.e = x.table.track(x.in, time.Time{}, noon)[0]
 	x.e.known.Claims = []gather.Claim{{Name: "disk", PV: "pv-disk"}}
-	x.s = &dualattach.Snapshot{Now: noon, Migration: x.e.known.Migration}
+	x.s = &dualattach.Snapshot{Now: noon, Migration: x.e.known.Migration, Instance: x.in.VMI}
 	x.a = assessed(dualattach.DualAttached, dualattach.Timeout, true)
 	x.a.Conditions = w.conditions
 	x.a.Events = []dualattach.Event{
@@ -202,10 +202,11 @@ func TestActForgets(t *testing.T) {
 	}
 }
 
-// TestNoInstance: an event about a VMI that is gone is not made.
+// TestNoInstance: an event about a VMI that is gone is not made, and none about one
+// that came after it under its name.
 func TestNoInstance(t *testing.T) {
 	x := passing(t)
-	x.in.VMI = nil
+	x.s.Instance = nil
 	if err := x.act(t); err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +220,7 @@ func TestNoInstance(t *testing.T) {
 func TestNamespaceGone(t *testing.T) {
 	x := passing(t)
 	x.writer.eventError = apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, web.Namespace)
-	x.e.known.VanishedAt, x.s.VanishedAt, x.in.VMI = noon, noon, nil
+	x.e.known.VanishedAt, x.s.VanishedAt, x.s.Instance = noon, noon, nil
 	x.a = assessed(dualattach.Detached, dualattach.Failed, false)
 	x.a.Events = []dualattach.Event{{Type: corev1.EventTypeWarning, Reason: dualattach.EventFailed, Claim: "disk"}}
 	if err := x.act(t); err != nil {

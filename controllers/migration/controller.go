@@ -102,10 +102,14 @@ type verdict struct {
 
 type verdicts []verdict
 
+// assessments are those of the VMI's own migrations: some may be of one that had its
+// name before.
 func (vs verdicts) assessments() []dualattach.Assessment {
 	var all []dualattach.Assessment
 	for _, d := range vs {
-		all = append(all, d.assessment)
+		if d.snapshot.Instance != nil {
+			all = append(all, d.assessment)
+		}
 	}
 	return all
 }
@@ -138,7 +142,8 @@ func (r *Reconciler) snapshot(ctx context.Context, in *gather.Instance, e *entry
 	r.table.update(func() { known = e.known })
 	s, err := r.gather.Snapshot(ctx, in, &known, r.clock.Now())
 	r.table.update(func() {
-		e.known.Source, e.known.Target, e.known.Claims, e.known.Copied = known.Source, known.Target, known.Claims, known.Copied
+		e.known.InstanceUID, e.known.Source, e.known.Target = known.InstanceUID, known.Source, known.Target
+		e.known.Claims, e.known.Copied = known.Claims, known.Copied
 	})
 	return s, err
 }
@@ -149,7 +154,7 @@ func (r *Reconciler) snapshot(ctx context.Context, in *gather.Instance, e *entry
 func (r *Reconciler) act(ctx context.Context, in *gather.Instance, e *entry, s *dualattach.Snapshot, a dualattach.Assessment) error {
 	before := s.Migration
 	if a.Conditions != nil {
-		if err := r.makeEvents(ctx, in, e, s, a); err != nil {
+		if err := r.makeEvents(ctx, e, s, a); err != nil {
 			return err
 		}
 		if err := r.writeConditions(ctx, e, s, a); err != nil {
@@ -190,10 +195,10 @@ func (r *Reconciler) writeConditions(ctx context.Context, e *entry, s *dualattac
 }
 
 // makeEvents makes those events that this process has not made yet.
-func (r *Reconciler) makeEvents(ctx context.Context, in *gather.Instance, e *entry, s *dualattach.Snapshot, a dualattach.Assessment) error {
+func (r *Reconciler) makeEvents(ctx context.Context, e *entry, s *dualattach.Snapshot, a dualattach.Assessment) error {
 	for _, event := range a.Events {
 		id := event.Reason + "/" + event.Step + "/" + event.Claim
-		about, ok := e.object(in, event.Claim)
+		about, ok := e.object(s, event.Claim)
 		if e.made[id] || !ok {
 			continue
 		}
@@ -205,19 +210,19 @@ func (r *Reconciler) makeEvents(ctx context.Context, in *gather.Instance, e *ent
 	return nil
 }
 
-// object is what an event is about: a claim, or the VMI. ok is false when it is
-// gone or was never seen.
-func (e *entry) object(in *gather.Instance, claim string) (about corev1.ObjectReference, ok bool) {
+// object is what an event is about: a claim, or the migration's VMI. ok is false when
+// it is gone or was never seen.
+func (e *entry) object(s *dualattach.Snapshot, claim string) (about corev1.ObjectReference, ok bool) {
 	if claim == "" {
-		if in.VMI == nil {
+		if s.Instance == nil {
 			return about, false
 		}
 		return corev1.ObjectReference{APIVersion: kubevirtv1.GroupVersion.String(), Kind: kubevirtv1.VirtualMachineInstanceGroupVersionKind.Kind,
-			Namespace: in.Key.Namespace, Name: in.Key.Name, UID: in.VMI.UID}, true
+			Namespace: s.Instance.Namespace, Name: s.Instance.Name, UID: s.Instance.UID}, true
 	}
 	for _, c := range e.known.Claims {
 		if c.Name == claim {
-			return corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: in.Key.Namespace, Name: c.Name, UID: c.UID}, true
+			return corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: s.Migration.Namespace, Name: c.Name, UID: c.UID}, true
 		}
 	}
 	return about, false

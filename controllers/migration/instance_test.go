@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	testclock "k8s.io/utils/clock/testing"
 	kubevirtv1 "kubevirt.io/api/core/v1"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
@@ -69,6 +70,32 @@ func TestSpeak(t *testing.T) {
 	s.log = nil
 	if got := r.instancesForbidden(t.Context(), nil); len(got) != 1 || got[0].NamespacedName != web || s.log[0] != "forbidden StorageMigrationTimedOut" {
 		t.Errorf("%v may not say what they should (%v)", got, s.log)
+	}
+}
+
+// TestSaysItsOwn: a VMI says nothing of migrations of the one that had its name before.
+func TestSaysItsOwn(t *testing.T) {
+	late := late(dualattach.ReleasingTarget)[0]
+	former := verdict{nil, &dualattach.Snapshot{}, late}
+	own := verdict{nil, &dualattach.Snapshot{Instance: &kubevirtv1.VirtualMachineInstance{}}, late}
+	if got := (verdicts{former, own}).assessments(); len(got) != 1 {
+		t.Errorf("%d of two, want its own", len(got))
+	}
+}
+
+// TestKeepsWhose: whose a migration is, as once seen, stays known.
+func TestKeepsWhose(t *testing.T) {
+	r := New(&gather.Gatherer{}, nil, nil, nil, testclock.NewFakePassiveClock(noon), nil, nil)
+	in := shows(vmim("a", "5", 0))
+	in.VMI = &kubevirtv1.VirtualMachineInstance{}
+	in.VMI.UID = "uid-vmi"
+	e := r.table.track(in, time.Time{}, noon)[0]
+	for _, uid := range []types.UID{"uid-vmi", "uid-anew"} {
+		in.VMI.UID = uid
+		s, err := r.snapshot(t.Context(), in, e)
+		if err != nil || (s.Instance != nil) != (uid == "uid-vmi") {
+			t.Errorf("%s is the migration's: %t, %v", uid, s.Instance != nil, err)
+		}
 	}
 }
 

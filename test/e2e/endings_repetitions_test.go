@@ -76,7 +76,7 @@ func thereAndBack(sc *scene) {
 	sc.must(sc.WaitStep(sc.ctx, back, handler.Switch))
 	sc.shows(back, dual)
 	sc.shows(there, superseded)
-	sc.says(there, dualattach.ConditionDualAttached, "a newer migration of the VM uses node "+first.Name)
+	sc.says(there, dualattach.ConditionDualAttached, "a newer migration or start of the VM uses node "+first.Name)
 	if now := sc.attachment(first); now != old {
 		sc.t.Errorf("the attachment on %s was made anew: nothing is proven", first.Name)
 	}
