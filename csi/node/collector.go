@@ -14,13 +14,14 @@ var (
 	inaccessibleDesc = prometheus.NewDesc("rds_csi_node_volume_inaccessible", "1 if a volume that is staged on this node cannot be used, 0 otherwise.", []string{"volume_id"}, nil)
 	degradedDesc     = prometheus.NewDesc("rds_csi_node_volume_degraded", "1 if a volume that is staged on this node has lost a path or is read-only, 0 otherwise.", []string{"volume_id"}, nil)
 	stagedDesc       = prometheus.NewDesc("rds_csi_node_staged_volumes", "Volumes that are staged on this node.", nil, nil)
+	unreadableDesc   = prometheus.NewDesc("rds_csi_node_unreadable_records", "Records of volumes on this node that cannot be read: how these volumes are is not known.", nil, nil)
 	hungDesc         = prometheus.NewDesc("rds_csi_node_hung_children", "Child processes that could not be killed because their disk does not answer.", nil, nil)
 )
 
 // Describe and Collect make the Server a collector. Its series are made from the
 // records and the kernel at every scrape, so none outlives its volume.
 func (s *Server) Describe(descs chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{inaccessibleDesc, degradedDesc, stagedDesc, hungDesc} {
+	for _, d := range []*prometheus.Desc{inaccessibleDesc, degradedDesc, stagedDesc, unreadableDesc, hungDesc} {
 		descs <- d
 	}
 }
@@ -28,12 +29,13 @@ func (s *Server) Describe(descs chan<- *prometheus.Desc) {
 // Collect is Describe's counterpart.
 func (s *Server) Collect(metrics chan<- prometheus.Metric) {
 	metrics <- prometheus.MustNewConstMetric(hungDesc, prometheus.GaugeValue, float64(s.config.Processes.Hung()))
-	verdicts, err := s.judgeAll()
+	verdicts, unreadable, err := s.judgeAll()
 	if err != nil {
 		metrics <- prometheus.NewInvalidMetric(stagedDesc, err)
 		return
 	}
 	metrics <- prometheus.MustNewConstMetric(stagedDesc, prometheus.GaugeValue, float64(len(verdicts)))
+	metrics <- prometheus.MustNewConstMetric(unreadableDesc, prometheus.GaugeValue, float64(len(unreadable)))
 	for volume, problems := range verdicts {
 		lost, worse := 0.0, 0.0
 		if usable(problems) != nil {
@@ -46,23 +48,24 @@ func (s *Server) Collect(metrics chan<- prometheus.Metric) {
 	}
 }
 
-// judgeAll judges every volume that is staged here, by handle.
-func (s *Server) judgeAll() (map[string][]problem, error) {
+// judgeAll judges every volume that is staged here, by handle. unreadable says which
+// records it could not read; of their volumes it says nothing.
+func (s *Server) judgeAll() (verdicts map[string][]problem, unreadable []error, err error) {
 	all, unreadable, err := s.records.list()
-	if err != nil || unreadable != nil {
-		return nil, errors.Join(err, unreadable)
+	if err != nil {
+		return nil, nil, err
 	}
 	now, err := s.look()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	verdicts := map[string][]problem{}
+	verdicts = map[string][]problem{}
 	for _, r := range all {
 		if r.Step == stepStaged && r.BootID == s.config.BootID {
 			verdicts[r.Volume] = judge(r, now)
 		}
 	}
-	return verdicts, nil
+	return verdicts, unreadable, nil
 }
 
 // HealthChange is a change in the health of a volume that is staged here.
@@ -95,10 +98,13 @@ func (s *Server) Watch(ctx context.Context) {
 
 func (s *Server) report(ctx context.Context, w watch) {
 	log := logr.FromContextOrDiscard(ctx)
-	verdicts, err := s.judgeAll()
+	verdicts, unreadable, err := s.judgeAll()
 	if err != nil {
 		log.Error(err, "the health of the staged volumes is unknown")
 		return
+	}
+	if len(unreadable) > 0 {
+		log.Error(errors.Join(unreadable...), "the health of some staged volumes is unknown")
 	}
 	for volume, problems := range verdicts {
 		words := summary(problems)
@@ -113,6 +119,9 @@ func (s *Server) report(ctx context.Context, w watch) {
 	}
 	if s.config.Announce != nil {
 		s.announce(ctx, verdicts, w.announced)
+	}
+	if len(unreadable) > 0 {
+		return // a volume that is not judged may be staged all the same
 	}
 	for _, known := range []map[string]string{w.logged, w.announced} {
 		maps.DeleteFunc(known, func(volume, _ string) bool { _, staged := verdicts[volume]; return !staged })

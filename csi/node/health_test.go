@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -119,6 +121,7 @@ func TestMetricsFollowTheVolumes(t *testing.T) {
 	b := newBench(t)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(b.Server)
+	unreadable := 0
 	expect := func(lost, worse int, staged int) {
 		t.Helper()
 		want := fmt.Sprintf(`
@@ -128,7 +131,10 @@ rds_csi_node_hung_children 0
 # HELP rds_csi_node_staged_volumes Volumes that are staged on this node.
 # TYPE rds_csi_node_staged_volumes gauge
 rds_csi_node_staged_volumes %d
-`, staged)
+# HELP rds_csi_node_unreadable_records Records of volumes on this node that cannot be read: how these volumes are is not known.
+# TYPE rds_csi_node_unreadable_records gauge
+rds_csi_node_unreadable_records %d
+`, staged, unreadable)
 		if staged > 0 {
 			want += fmt.Sprintf(`
 # HELP rds_csi_node_volume_degraded 1 if a volume that is staged on this node has lost a path or is read-only, 0 otherwise.
@@ -148,9 +154,16 @@ rds_csi_node_volume_inaccessible{volume_id=%q} %d
 	expect(0, 0, 1)
 	b.do(func() { b.mounts[0].superRO = true })
 	expect(0, 1, 1)
+	// What is not known of one volume hides nothing of the others.
+	b.ok(os.WriteFile(filepath.Join(b.state, "pvc-other.json"), []byte("{"), 0o600))
+	unreadable = 1
+	expect(0, 1, 1)
 	b.do(func() { b.controllers, b.disks = map[string]*controller{}, map[string]*disk{} })
 	expect(1, 0, 1)
 	b.ok(b.unstage())
+	expect(0, 0, 0)
+	b.ok(os.Remove(filepath.Join(b.state, "pvc-other.json")))
+	unreadable = 0
 	expect(0, 0, 0)
 }
 
@@ -200,6 +213,21 @@ func TestReport(t *testing.T) {
 	state(nvme.StateLive)
 	if got, told := report(); !strings.Contains(got, "well again") || len(told) != 1 || told[0] != (HealthChange{Volume: slot}) {
 		t.Errorf("got %q, %+v", got, told)
+	}
+	// A record that cannot be read is told of, and does not hide how the others are.
+	b.ok(os.WriteFile(filepath.Join(b.state, "pvc-other.json"), []byte("{"), 0o600))
+	state(nvme.StateConnecting)
+	if got, told := report(); !strings.Contains(got, "pvc-other.json") || !strings.Contains(got, reasonReconnecting) || len(told) != 1 {
+		t.Errorf("beside an unreadable record: %q, %+v", got, told)
+	}
+	// Nor is what was said of a volume forgotten while its own cannot be read.
+	good, err := os.ReadFile(filepath.Join(b.state, slot+".json"))
+	b.ok(err, os.Remove(filepath.Join(b.state, "pvc-other.json")), os.WriteFile(filepath.Join(b.state, slot+".json"), []byte("{"), 0o600))
+	report()
+	state(nvme.StateLive)
+	b.ok(os.WriteFile(filepath.Join(b.state, slot+".json"), good, 0o600))
+	if got, told := report(); !strings.Contains(got, "well again") || len(told) != 1 || told[0] != (HealthChange{Volume: slot}) {
+		t.Errorf("when it can be read: %q, %+v", got, told)
 	}
 	b.ok(b.unstage())
 	report()

@@ -105,12 +105,11 @@ func (s records) load(handle string) (record, error) {
 }
 
 // list reads all records. unreadable says which are left out.
-func (s records) list() (all []record, unreadable, err error) {
+func (s records) list() (all []record, unreadable []error, err error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		return nil, nil, fmt.Errorf("list the records of stagings: %w", err)
 	}
-	var failed []error
 	for _, e := range entries {
 		handle, ok := strings.CutSuffix(e.Name(), recordSuffix)
 		if _, err := rds.ParseHandle(handle); !ok || err != nil {
@@ -119,12 +118,12 @@ func (s records) list() (all []record, unreadable, err error) {
 		r, err := s.load(handle)
 		switch {
 		case err != nil:
-			failed = append(failed, err)
+			unreadable = append(unreadable, err)
 		case r.Volume != "":
 			all = append(all, r)
 		}
 	}
-	return all, errors.Join(failed...), nil
+	return all, unreadable, nil
 }
 
 // save writes a record so that it is whole after a crash at any moment.
