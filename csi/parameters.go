@@ -41,16 +41,6 @@ const (
 // under their own names.
 var metadataKeys = []string{sidecarPrefix + "pv/name", sidecarPrefix + "pvc/name", sidecarPrefix + "pvc/namespace"}
 
-// connectionBounds are the parameters of NVMe/TCP connections, which nodes read
-// from the volume context, and the least and the greatest value of each. Times are
-// in seconds.
-var connectionBounds = map[string][]int{
-	"ctrlLossTmo":    {-1, 7 * 24 * 3600}, // how long I/O waits for an array that is away; -1: for ever
-	"reconnectDelay": {0, 3600},
-	"keepAliveTmo":   {0, 3600},
-	"nrIOQueues":     {1, 128},
-}
-
 // The values of dualAttach.
 const (
 	dualAttachLiveMigration = "LiveMigration" // a second node for the live migration of a VM only; see Guard
@@ -80,6 +70,7 @@ func parseParameters(given map[string]string) (parameters, error) {
 	// In order, so that the same mistake is always told in the same words.
 	for _, key := range slices.Sorted(maps.Keys(given)) {
 		value := given[key]
+		bounds, ofConnection := rds.ConnectionBounds[key]
 		switch {
 		case key == paramArray:
 			p.array = value
@@ -100,18 +91,17 @@ func parseParameters(given map[string]string) (parameters, error) {
 				return p, err
 			}
 			p.connection[key] = portals
-		case connectionBounds[key] != nil:
-			bounds := connectionBounds[key]
+		case ofConnection:
 			number, err := strconv.Atoi(value)
-			if err != nil || number < bounds[0] || number > bounds[1] {
-				return p, invalid("parameter %s is %q; it is a number from %d to %d", key, value, bounds[0], bounds[1])
+			if err != nil || !bounds.Admit(number) {
+				return p, invalid("parameter %s is %q; it is a number from %d to %d", key, value, bounds.Min, bounds.Max)
 			}
 			p.connection[key] = strconv.Itoa(number)
 		case slices.Contains(metadataKeys, key):
 			p.metadata[key] = value
 		case strings.HasPrefix(key, sidecarPrefix):
 		default:
-			return p, invalid("parameter %q is not known; known are %s, %s and %s, and for connections %s, %s", key, paramArray, paramDualAttach, paramMigrationTimeout, paramPortals, strings.Join(slices.Sorted(maps.Keys(connectionBounds)), ", "))
+			return p, invalid("parameter %q is not known; known are %s, %s and %s, and for connections %s, %s", key, paramArray, paramDualAttach, paramMigrationTimeout, paramPortals, strings.Join(slices.Sorted(maps.Keys(rds.ConnectionBounds)), ", "))
 		}
 	}
 	return p, nil

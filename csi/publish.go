@@ -54,7 +54,7 @@ func (s *Server) readPublication(r *spec.ControllerPublishVolumeRequest) (public
 	switch {
 	case p.node == "":
 		return p, invalid("node_id is missing")
-	case !nodePattern.MatchString(p.node):
+	case !rds.ValidNode(p.node):
 		return p, invalid("node_id may hold letters, digits, '.', '_', ':' and '-' only, and at most 253 of them")
 	case r.GetReadonly():
 		return p, invalid("read-only publication is not supported")

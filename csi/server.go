@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -158,7 +157,7 @@ func (s *Server) attached(ctx context.Context, vol volume) ([]string, error) {
 		return nil, clusterError("ask which nodes volume "+vol.handle+" is attached to", err)
 	}
 	for _, node := range nodes {
-		if !nodePattern.MatchString(node) {
+		if !rds.ValidNode(node) {
 			// Written into the ledger such a name would make it unreadable.
 			return nil, &rds.Error{Kind: rds.ErrLedger, Op: "rebuild the ledger", Slot: vol.slot,
 				Err:  fmt.Errorf("a VolumeAttachment names node %q, which no ledger can hold", node),
@@ -167,10 +166,6 @@ func (s *Server) attached(ctx context.Context, vol volume) ([]string, error) {
 	}
 	return nodes, nil
 }
-
-// nodePattern bounds the node ids that may reach a ledger, which parts its
-// entries by blanks and names from times by "=".
-var nodePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,252}$`)
 
 func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{rds.ErrInvalid}, args...)...)

@@ -27,6 +27,8 @@ var slotEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPa
 // no slash, no character that RouterOS or a regular expression interprets.
 var slotPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
 
+var nodePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,252}$`)
+
 var arrayPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
 
 // SlotFor derives the slot of a volume from the name that the CO gave it, in 30
@@ -95,5 +97,16 @@ func GenerationOf(nqn, slot string) (generation uint64, ok bool) {
 	return generation, err == nil
 }
 
+// MadeHere reports whether an NQN of the slot is one that only this driver gives out:
+// one with a generation, for one step from nobody to somebody.
+func MadeHere(nqn, slot string) bool {
+	_, ok := GenerationOf(nqn, slot)
+	return ok
+}
+
 // ValidSlot reports whether the slot is one that a handle can name.
 func ValidSlot(slot string) bool { return slotPattern.MatchString(slot) }
+
+// ValidNode reports whether a ledger can hold the node id: at most 253 letters, digits,
+// '.', '_', ':' and '-', since it parts its entries by blanks and names from times by "=".
+func ValidNode(id string) bool { return nodePattern.MatchString(id) }

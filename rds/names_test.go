@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
@@ -65,12 +66,28 @@ func TestParseHandle(t *testing.T) {
 }
 
 func TestGenerationOf(t *testing.T) {
-	if g, ok := GenerationOf(NQN(DefaultNQNPrefix, "pvc-a", 12), "pvc-a"); g != 12 || !ok {
+	if g, ok := GenerationOf(NQN(DefaultNQNPrefix, "pvc-a", 12), "pvc-a"); g != 12 || !ok || !MadeHere(NQN(DefaultNQNPrefix, "pvc-a", 12), "pvc-a") {
 		t.Errorf("our own NQN: %d, %v", g, ok)
 	}
 	for _, nqn := range []string{"", "pvc-a.g1", DefaultNQNPrefix + ":pvc-a", DefaultNQNPrefix + ":pvc-b.g1", DefaultNQNPrefix + ":pvc-a.g", DefaultNQNPrefix + ":pvc-a.gx", DefaultNQNPrefix + ":pvc-a.g-1"} {
-		if g, ok := GenerationOf(nqn, "pvc-a"); ok {
+		if g, ok := GenerationOf(nqn, "pvc-a"); ok || MadeHere(nqn, "pvc-a") {
 			t.Errorf("GenerationOf(%q) = %d, though it is not ours", nqn, g)
+		}
+	}
+}
+
+// A ledger parts its entries by blanks and names from times by "=", and its text from
+// somebody else's by a bar.
+func TestValidNode(t *testing.T) {
+	for _, id := range []string{"node-a", "10.0.0.1", "ip-10-0-0-1.example.com", "zone_1:node", strings.Repeat("a", 253)} {
+		ledger := Ledger{Known: true}.with(id, time.Unix(1, 0))
+		if !ValidNode(id) || !ParseLedger(ledger.String()).Holds(id) {
+			t.Errorf("%q is a node's id", id)
+		}
+	}
+	for _, id := range []string{"", "a b", "a=1", "a|b", "-a", "deleting ", "größe", "a\n", strings.Repeat("a", 254)} {
+		if ValidNode(id) {
+			t.Errorf("%q is no node's id", id)
 		}
 	}
 }

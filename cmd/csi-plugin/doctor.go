@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 
+	"git.srvlab.io/whiskey/rds-csi-operator/csi/nvme"
 	"git.srvlab.io/whiskey/rds-csi-operator/rds/doctor"
 	"git.srvlab.io/whiskey/rds-csi-operator/rds/routeros"
 )
@@ -53,7 +54,7 @@ func runDoctor(ctx context.Context, args []string, stdout, stderr io.Writer) int
 	}
 	options := doctor.Options{Scratch: *scratch}
 	if err == nil && *node {
-		options.Host, err = newDoctorHost(config)
+		options.Host, err = newDoctorHost(ctx, config, nvme.LookupHere)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "csi-plugin doctor:", err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"strconv"
 
@@ -28,19 +27,15 @@ type doctorHost struct {
 	portals   []nvme.Portal
 }
 
-func newDoctorHost(config routeros.Config) (*doctorHost, error) {
+func newDoctorHost(ctx context.Context, config routeros.Config, lookup nvme.Lookup) (*doctorHost, error) {
 	name, err := os.Hostname()
 	if err != nil {
 		return nil, err
 	}
 	h := &doctorHost{run: child.New().For("doctor")}
 	h.connector = nvme.NewConnector(os.DirFS("/sys"), nvme.HostOf("doctor."+name), 1, clock.RealClock{}, node.DeviceNumber)
-	for _, address := range config.NVMeAddresses {
-		ip, err := netip.ParseAddr(address)
-		if err != nil {
-			return nil, fmt.Errorf("nvmeAddresses: %w", err)
-		}
-		h.portals = append(h.portals, nvme.Portal{Address: ip, Port: strconv.Itoa(config.NVMePort)})
+	if h.portals, err = nvme.Portals(ctx, lookup, config.NVMeAddresses, strconv.Itoa(config.NVMePort)); err != nil {
+		return nil, fmt.Errorf("nvmeAddresses: %w", err)
 	}
 	if len(h.portals) == 0 {
 		return nil, errors.New("arrays.yaml names no nvmeAddresses to connect to")

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -11,6 +14,7 @@ import (
 	"testing"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/rds/doctor"
+	arrays "git.srvlab.io/whiskey/rds-csi-operator/rds/routeros"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/routeros"
 )
 
@@ -42,6 +46,40 @@ func TestDoctor(t *testing.T) {
 	}
 	if n := len(array.Disks()); n != 1 {
 		t.Errorf("%d disks are left, of which the pool is one", n)
+	}
+}
+
+// TestDoctorHost: what nodes take for the array's addresses the doctor takes, too.
+func TestDoctorHost(t *testing.T) {
+	lookup := func(_ context.Context, host string) ([]netip.Addr, error) {
+		if host != "rds.example.org" {
+			return nil, errors.New("no such host")
+		}
+		return []netip.Addr{netip.MustParseAddr("192.0.2.7")}, nil
+	}
+	for name, tc := range map[string]struct {
+		addresses []string
+		want      string // the portals, or the error's words
+	}{
+		"addresses":       {[]string{"192.0.2.1", "fd00::1"}, "192.0.2.1 port 4420, fd00::1 port 4420"},
+		"a name":          {[]string{"rds.example.org", "192.0.2.1"}, "192.0.2.7 port 4420, 192.0.2.1 port 4420"},
+		"an unknown name": {[]string{"other.example.org"}, "nvmeAddresses: no connection to the array: look up other.example.org: no such host"},
+		"none":            {nil, "arrays.yaml names no nvmeAddresses to connect to"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, err := newDoctorHost(t.Context(), arrays.Config{NVMeAddresses: tc.addresses, NVMePort: 4420}, lookup)
+			got := fmt.Sprint(err)
+			if err == nil {
+				words := make([]string, len(h.portals))
+				for i, p := range h.portals {
+					words[i] = p.String()
+				}
+				got = strings.Join(words, ", ")
+			}
+			if got != tc.want {
+				t.Errorf("got %s, want %s", got, tc.want)
+			}
+		})
 	}
 }
 

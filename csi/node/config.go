@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
-	"net/netip"
 	"os"
 	"strings"
 
@@ -46,7 +44,7 @@ type Config struct {
 	BootID       string                            // changes at every boot of the node
 	DeviceNumber func(path string) (string, error) // major:minor of a device node; errNoNode if it is none
 	Statfs       func(path string) (Usage, error)
-	Lookup       func(ctx context.Context, host string) ([]netip.Addr, error)
+	Lookup       nvme.Lookup
 	Clock        clock.Clock
 }
 
@@ -122,9 +120,7 @@ func (c *Config) complete() error {
 		c.Statfs = statfs
 	}
 	if c.Lookup == nil {
-		c.Lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
-			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-		}
+		c.Lookup = nvme.LookupHere
 	}
 	if c.Clock == nil {
 		c.Clock = clock.RealClock{}

@@ -10,6 +10,7 @@ import (
 
 	"git.srvlab.io/whiskey/rds-csi-operator/csi/node/child"
 	"git.srvlab.io/whiskey/rds-csi-operator/csi/nvme"
+	"git.srvlab.io/whiskey/rds-csi-operator/rds"
 )
 
 // FuzzContexts stages a volume with contexts and mount options that no controller
@@ -40,8 +41,8 @@ func FuzzContexts(f *testing.F) {
 		var ran []child.Command
 		b.before = func(c child.Command) error { ran = append(ran, c); return nil }
 		b.contexts = map[string]string{
-			contextNQN: nqn, contextAddresses: addresses, contextPort: port, contextCtrlLoss: ctrlLoss, contextQueues: queues,
-			contextReconnectDelay: delay, contextKeepAlive: delay,
+			contextNQN: nqn, contextAddresses: addresses, contextPort: port, rds.ParamCtrlLoss: ctrlLoss, rds.ParamQueues: queues,
+			rds.ParamReconnectDelay: delay, rds.ParamKeepAlive: delay,
 		}
 		b.fstype, b.flags = fstype, []string{option}
 		_ = b.stage() // refused or not

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/rds"
 )
 
 // Options are the flags of node mode.
@@ -61,9 +63,6 @@ func (o *Options) AddFlags(f *flag.FlagSet) {
 	f.IntVar(&o.Connection.KeepAlive, "keep-alive-tmo", 0, "node mode: seconds after which a silent connection counts as lost, 0: the kernel's; a volume's keepAliveTmo has precedence")
 }
 
-// namePattern is what the controller accepts as a node id.
-var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,252}$`)
-
 // Validate reports everything that is wrong with the options at once.
 func (o *Options) Validate() error {
 	var errs []error
@@ -72,35 +71,25 @@ func (o *Options) Validate() error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	check(namePattern.MatchString(o.NodeName), "--node-name is %q; it holds letters, digits, '.', '_', ':' and '-', at most 253 of them", o.NodeName)
+	check(rds.ValidNode(o.NodeName), "--node-name is %q; it holds letters, digits, '.', '_', ':' and '-', at most 253 of them", o.NodeName)
 	check(o.MaxVolumes >= 0, "--max-volumes-per-node is %d; it is not negative", o.MaxVolumes)
 	check(o.ParallelConnects >= 1 && o.ParallelConnects <= 64, "--max-parallel-connects is %d; it is 1 to 64", o.ParallelConnects)
 	check(o.HealthInterval > 0, "--health-interval is %s; it is positive", o.HealthInterval)
 	for _, p := range []struct {
 		flag  string
 		value int
-		limits
+		param string
 	}{
-		{"nr-io-queues", o.Connection.Queues, queueLimits},
-		{"ctrl-loss-tmo", o.Connection.CtrlLoss, ctrlLossLimits},
-		{"reconnect-delay", o.Connection.ReconnectDelay, delayLimits},
-		{"keep-alive-tmo", o.Connection.KeepAlive, delayLimits},
+		{"nr-io-queues", o.Connection.Queues, rds.ParamQueues},
+		{"ctrl-loss-tmo", o.Connection.CtrlLoss, rds.ParamCtrlLoss},
+		{"reconnect-delay", o.Connection.ReconnectDelay, rds.ParamReconnectDelay},
+		{"keep-alive-tmo", o.Connection.KeepAlive, rds.ParamKeepAlive},
 	} {
-		check(p.admit(p.value), "--%s is %d; it is %d to %d", p.flag, p.value, p.min, p.max)
+		bounds := rds.ConnectionBounds[p.param]
+		check(bounds.Admit(p.value), "--%s is %d; it is %d to %d", p.flag, p.value, bounds.Min, bounds.Max)
 	}
 	return errors.Join(errs...)
 }
-
-// limits are the bounds of a number.
-type limits struct{ min, max int }
-
-func (l limits) admit(n int) bool { return n >= l.min && n <= l.max }
-
-var (
-	queueLimits    = limits{1, 128}
-	ctrlLossLimits = limits{-1, 7 * 24 * 3600}
-	delayLimits    = limits{0, 3600}
-)
 
 // topology is a set of labels, as a flag.
 type topology map[string]string

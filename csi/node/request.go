@@ -3,9 +3,7 @@ package node
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"net/netip"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -31,11 +29,6 @@ const (
 	// contextSize is how many bytes the device must have at least.
 	contextSize = "sizeBytes"
 	contextNSID = "nsid"
-
-	contextQueues         = "nrIOQueues"
-	contextCtrlLoss       = "ctrlLossTmo"
-	contextReconnectDelay = "reconnectDelay"
-	contextKeepAlive      = "keepAliveTmo"
 )
 
 const (
@@ -145,23 +138,23 @@ func (s *Server) readTarget(ctx context.Context, v volume, publish, volume map[s
 		return t, invalid("%s is %s, which is not an export of volume %s", contextNQN, t.NQN, v.handle)
 	}
 	for _, p := range []struct {
-		key  string
-		into *int
-		limits
+		key    string
+		into   *int
+		bounds rds.Bounds
 	}{
-		{contextNSID, &t.NSID, limits{1, 1 << 20}},
-		{contextQueues, &t.Queues, queueLimits},
-		{contextCtrlLoss, &t.CtrlLoss, ctrlLossLimits},
-		{contextReconnectDelay, &t.ReconnectDelay, delayLimits},
-		{contextKeepAlive, &t.KeepAlive, delayLimits},
+		{contextNSID, &t.NSID, rds.Bounds{Min: 1, Max: 1 << 20}},
+		{rds.ParamQueues, &t.Queues, rds.ConnectionBounds[rds.ParamQueues]},
+		{rds.ParamCtrlLoss, &t.CtrlLoss, rds.ConnectionBounds[rds.ParamCtrlLoss]},
+		{rds.ParamReconnectDelay, &t.ReconnectDelay, rds.ConnectionBounds[rds.ParamReconnectDelay]},
+		{rds.ParamKeepAlive, &t.KeepAlive, rds.ConnectionBounds[rds.ParamKeepAlive]},
 	} {
 		value := either(p.key)
 		if value == "" {
 			continue
 		}
 		n, err := strconv.Atoi(value)
-		if err != nil || !p.admit(n) {
-			return t, invalid("%s is %q; it is a number from %d to %d", p.key, value, p.min, p.max)
+		if err != nil || !p.bounds.Admit(n) {
+			return t, invalid("%s is %q; it is a number from %d to %d", p.key, value, p.bounds.Min, p.bounds.Max)
 		}
 		*p.into = n
 	}
@@ -177,58 +170,25 @@ func (s *Server) readTarget(ctx context.Context, v volume, publish, volume map[s
 	return t, err
 }
 
-// readPortals reads addresses parted by commas. Names are looked up here, since
-// the kernel shows addresses.
+// readPortals reads addresses parted by commas.
 func (s *Server) readPortals(ctx context.Context, list, port string) ([]nvme.Portal, error) {
 	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || number == 0 {
 		return nil, invalid("%s is %q; it is a port number", contextPort, port)
 	}
 	port = strconv.FormatUint(number, 10) // as the kernel shows it
-	var portals []nvme.Portal
+	var hosts []string
 	for host := range strings.SplitSeq(list, ",") {
-		host = strings.TrimSpace(host)
-		if host == "" {
-			continue
+		if host = strings.TrimSpace(host); host != "" {
+			hosts = append(hosts, host)
 		}
-		address, err := s.resolve(ctx, host)
-		if err != nil {
-			return nil, err
-		}
-		if p := (nvme.Portal{Address: address, Port: port}); !slices.Contains(portals, p) {
-			portals = append(portals, p)
-		}
+	}
+	portals, err := nvme.Portals(ctx, s.config.Lookup, hosts, port)
+	if err != nil {
+		return nil, err
 	}
 	if len(portals) == 0 || len(portals) > rds.MaxPortals {
 		return nil, invalid("%s has %d addresses; it has 1 to %d, parted by commas", contextAddresses, len(portals), rds.MaxPortals)
 	}
 	return portals, nil
-}
-
-func (s *Server) resolve(ctx context.Context, host string) (netip.Addr, error) {
-	if address, err := netip.ParseAddr(host); err == nil {
-		if address.Zone() != "" {
-			return netip.Addr{}, invalid("%q is an address of one link only; nodes reach the array by another", host)
-		}
-		return address.Unmap(), nil
-	}
-	if !rds.IsHost(host) {
-		return netip.Addr{}, invalid("%q is neither an address nor a host name", host)
-	}
-	addresses, err := s.config.Lookup(ctx, host)
-	if err == nil && len(addresses) == 0 {
-		err = errors.New("it has no address")
-	}
-	if err != nil {
-		return netip.Addr{}, fmt.Errorf("%w: look up %s: %w", nvme.ErrUnreachable, host, err)
-	}
-	// Always the same one, so that a second attempt finds the first one's connection.
-	return slices.MinFunc(addresses, netip.Addr.Compare).Unmap(), nil
-}
-
-// generation reports whether an NQN is given out for one step from nobody to
-// somebody only.
-func generation(nqn, slot string) bool {
-	_, ours := rds.GenerationOf(nqn, slot)
-	return ours
 }

@@ -11,6 +11,7 @@ import (
 
 	"git.srvlab.io/whiskey/rds-csi-operator/csi/mount"
 	"git.srvlab.io/whiskey/rds-csi-operator/csi/nvme"
+	"git.srvlab.io/whiskey/rds-csi-operator/rds"
 )
 
 // staging is a request to bring a volume to this node.
@@ -176,7 +177,7 @@ func (g staging) bring(ctx context.Context, old record) error {
 	r := g.record(stepConnect)
 	// What was begun on this very export; an NQN without a generation is not given
 	// up between two stagings, and so proves nothing.
-	if generation(g.target.NQN, g.slot) && old.FormatBegun == g.target.NQN {
+	if rds.MadeHere(g.target.NQN, g.slot) && old.FormatBegun == g.target.NQN {
 		r.FormatBegun = old.FormatBegun
 	}
 	if err := g.server.records.save(r); err != nil {

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"git.srvlab.io/whiskey/rds-csi-operator/rds"
 )
 
 var (
@@ -158,7 +160,7 @@ func MayDisconnect(s Subsystem, u Usage) error {
 			return fmt.Errorf("%w: %s of %s is connected by %s", ErrForeign, c.Name, s.NQN, c.Transport)
 		// Another plugin connects its volumes, which have no generation, in the name
 		// that the node has in /etc/nvme.
-		case c.HostNQN != "" && c.HostNQN != u.Host.NQN && madeHere(s.NQN, u.Slot):
+		case c.HostNQN != "" && c.HostNQN != u.Host.NQN && rds.MadeHere(s.NQN, u.Slot):
 			return fmt.Errorf("%w: %s of %s was connected as host %s", ErrForeign, c.Name, s.NQN, c.HostNQN)
 		}
 	}

@@ -34,15 +34,5 @@ func Names(nqn, slot string) bool {
 	if !found || slot == "" || !strings.HasPrefix(prefix, "nqn.") {
 		return false
 	}
-	if _, ours := rds.GenerationOf(nqn, slot); ours {
-		return true
-	}
-	return name == slot || strings.HasSuffix(name, "."+slot)
-}
-
-// madeHere reports whether an NQN is one that only this driver gives out: one
-// with a generation.
-func madeHere(nqn, slot string) bool {
-	_, ours := rds.GenerationOf(nqn, slot)
-	return ours
+	return rds.MadeHere(nqn, slot) || name == slot || strings.HasSuffix(name, "."+slot)
 }
