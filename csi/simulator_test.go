@@ -148,3 +148,21 @@ func TestRoundTrips(t *testing.T) {
 		}
 	}
 }
+
+// An array that refuses to grow a volume is believed: to csi-resizer that is final, so
+// that the user may ask for less.
+func TestExpandRefusedByTheArray(t *testing.T) {
+	server, array := simulate(t)
+	e := serve(t, map[string]rds.Array{"main": array}, []string{"main"}, nil)
+	handle := e.create(t, pvName, rwxBlock).GetVolumeId()
+	if err := server.SetPoolUsed("raid10", 10<<40-gib-1<<20); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		size int64
+		want codes.Code
+	}{{2 * gib, codes.OutOfRange}, {gib + 1<<20, codes.OK}} {
+		_, err := e.ControllerExpandVolume(t.Context(), &spec.ControllerExpandVolumeRequest{VolumeId: handle, CapacityRange: &spec.CapacityRange{RequiredBytes: step.size}})
+		wantCode(t, err, step.want)
+	}
+}

@@ -251,11 +251,15 @@ func TestScriptsFit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	grow, err := plan(v, rds.Change{Size: 1 << 62}, &c)
+	if err != nil {
+		t.Fatal(err)
+	}
 	p := pool{slot: slot, Pool: rds.Pool{FS: "btrfs", MountPoint: c.mountPoint()}}
 	n := rds.NewVolume{Slot: slot[:rds.MaxNewSlot], Size: 1 << 62}
 	xfs, id, now := pool{slot: slot, Pool: rds.Pool{FS: "xfs", MountPoint: c.mountPoint()}}, rds.SnapshotFor("a"), time.Unix(1<<33, 0)
 	for name, s := range map[string]*script{
-		"update": w.script(), "create": creation(&c, p, n, subvolumeOrigin(p, v.Path[1:], n.Size-1), newImage(&c, p, n.Slot, "-12345678"), 9),
+		"update": w.script(), "expand": grow.script(), "create": creation(&c, p, n, subvolumeOrigin(p, v.Path[1:], n.Size-1), newImage(&c, p, n.Slot, "-12345678"), 9),
 		"snapshot": snapshotting(&c, p, v, v.Path[1:], snapshotStem(&c, id, v, now), id),
 		"copy":     snapshotCopy(&c, xfs, v, snapshotStem(&c, id, v, now), id, true),
 		"clone":    volumeCopy(&c, xfs, n, &origin{size: n.Size - 1, image: v.Path[1:], conditions: []string{whileUntouched(v)}}, 9, now, true),

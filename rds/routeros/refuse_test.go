@@ -318,3 +318,85 @@ func TestRefusedUnseen(t *testing.T) {
 		})
 	}
 }
+
+// TestNoRoomToGrow has the array refuse to grow a volume, in words known and unknown, when
+// a warm view still promises space. That is a refusal, and asking for less succeeds.
+func TestNoRoomToGrow(t *testing.T) {
+	known := sim.DefaultPhrases()
+	odd := sim.DefaultPhrases()
+	odd.NoSpace = "failure: the cup runneth over"
+	for name, tc := range map[string]struct {
+		phrases sim.Phrases
+		kind    error
+	}{"no space": {known, rds.ErrNoSpace}, "odd words": {odd, rds.ErrFailed}} {
+		t.Run(name, func(t *testing.T) {
+			server := simulate(t, "xfs", sim.Options{Settings: sim.Settings{Phrases: &tc.phrases}})
+			array := connect(t, config(t, server))
+			must(t, create(ctxOf(t), array, slot))
+			must(t, update(publishTo("node-a"))(ctxOf(t), array, slot))
+			before, _ := server.Disk(slot)
+			must(t, server.SetPoolUsed("raid10", 100*gib-before.Size-mib))
+			for _, warm := range []bool{true, false} {
+				err := update(expandTo(2*gib))(ctxOf(t), array, slot)
+				if warm && (!errors.Is(err, tc.kind) || !strings.Contains(err.Error(), tc.phrases.NoSpace)) {
+					t.Errorf("refused by the array: %v, want %v", err, tc.kind)
+				}
+				_, viewErr := array.View(ctxOf(t))
+				must(t, viewErr)
+				if !warm && !errors.Is(err, rds.ErrNoSpace) {
+					t.Errorf("refused by what is known: %v", err)
+				}
+			}
+			must(t, update(expandTo(gib+mib))(ctxOf(t), array, slot))
+			after, _ := server.Disk(slot)
+			before.Size, before.Comment = gib+mib, after.Comment
+			if after != before || !rds.ParseLedger(after.Comment).Holds("node-a") {
+				t.Errorf("%+v, want %+v", after, before)
+			}
+		})
+	}
+}
+
+// TestNoRoomToComplete has the array refuse to grow what was made of a snapshot to the
+// size that was asked for: the creation has failed, and made nothing.
+func TestNoRoomToComplete(t *testing.T) {
+	server := simulate(t, "btrfs", sim.Options{})
+	array, slot := connect(t, config(t, server)), "pvc-a"
+	for _, step := range []call{source, snapshotSource} {
+		must(t, step(ctxOf(t), array, slot))
+	}
+	must(t, server.SetPoolUsed("raid10", 100*gib-gib-mib))
+	if err := restore(2*gib)(ctxOf(t), array, slot); !errors.Is(err, rds.ErrNoSpace) {
+		t.Errorf("%v", err)
+	}
+	if disk, there := server.Disk(slot); there {
+		t.Errorf("left behind: %+v", disk)
+	}
+	must(t, restore(gib+mib)(ctxOf(t), array, slot))
+}
+
+// deafHosts is a data plane that cannot show its hosts a new size.
+type deafHosts struct{}
+
+func (deafHosts) Apply(e sim.Event) error {
+	if e.Kind == sim.ExportResize {
+		return errors.New("no answer")
+	}
+	return nil
+}
+
+// TestGrownAllTheSame has an array that reports a failure when it has grown the volume:
+// that is no refusal, and the next attempt finds it grown.
+func TestGrownAllTheSame(t *testing.T) {
+	server := simulate(t, "xfs", sim.Options{Backend: deafHosts{}})
+	array := connect(t, config(t, server))
+	must(t, create(ctxOf(t), array, slot))
+	must(t, update(publishTo("node-a"))(ctxOf(t), array, slot))
+	if err := update(expandTo(2*gib))(ctxOf(t), array, slot); !errors.Is(err, rds.ErrUnknownOutcome) {
+		t.Errorf("%v", err)
+	}
+	v, err := array.Update(ctxOf(t), slot, expandTo(2*gib))
+	if disk, _ := server.Disk(slot); err != nil || v.Size != 2*gib || disk.Size != v.Size {
+		t.Errorf("%+v, %v, on the array %+v", v, err, disk)
+	}
+}

@@ -127,12 +127,14 @@ type write struct {
 	nqn     string // empty to keep it
 	export  rds.Export
 	size    int64 // 0 to keep it
+	grows   bool  // and nothing else is to change
 }
 
 // plan completes a change and refuses one that breaks the rules of this driver,
 // whoever decided it.
 func plan(v rds.Volume, change rds.Change, c *Config) (write, error) {
-	w := write{from: v, comment: v.Comment, nqn: change.NQN, export: change.Export, size: change.Size}
+	w := write{from: v, comment: v.Comment, nqn: change.NQN, export: change.Export, size: change.Size,
+		grows: change == rds.Change{Size: change.Size}}
 	ledger := v.Ledger
 	if change.Ledger != nil {
 		ledger = *change.Ledger
@@ -180,14 +182,14 @@ func (w write) script() *script {
 	slot := w.from.Slot
 	compared := whereCompared(slot, w.from.Comment)
 	s := newScript("update", true)
-	changes := w.statements(compared)
+	changes := w.statements(s, compared)
 	s.guarded([]string{count(diskMenu, whereSlot(slot), 1), count(diskMenu, compared, 1)}, changes[0], changes[1:]...)
 	return s.add(show(disksWhere(whereSlot(slot))))
 }
 
 // statements are the changes in an order in which stopping after any of them
 // leaves the volume as it was, or with a ledger that says more than the truth.
-func (w write) statements(compared string) []string {
+func (w write) statements(s *script, compared string) []string {
 	slot := w.from.Slot
 	var out []string
 	properties := w.properties()
@@ -211,7 +213,14 @@ func (w write) statements(compared string) []string {
 			// what a newer one has grown. That size compares as a number is [INF].
 			now += fmt.Sprintf(" and size<%d", w.size)
 		}
-		out = append(out, fmt.Sprintf("/disk/set %s file-size=%d", find(diskMenu, now), w.size))
+		grow := fmt.Sprintf("/disk/set %s file-size=%d", find(diskMenu, now), w.size)
+		if w.grows {
+			// Refused, with the size seen to be what it was, it has changed nothing but
+			// the generation: the array's no counts.
+			same := count(diskMenu, whereSlot(slot)+fmt.Sprintf(" and size<%d", w.size), 1)
+			grow = fmt.Sprintf(":onerror f in={%s} do={%s;:error $f}", grow, when([]string{same}, s.mark(markUndone)))
+		}
+		out = append(out, grow)
 	}
 	return out
 }
