@@ -8,9 +8,10 @@ import (
 // Array is one ROSE Data Server. Every error wraps one of the sentinels of this
 // package; a method that fails with anything but ErrUnknownOutcome, ErrConflict or
 // ErrUnderWay has changed nothing, except that a deletion may have begun or a
-// generation risen. A disk that has the slot but is no volume of this driver is ErrExists: nothing may be concluded
-// from it about the volume. Implementations are safe for concurrent use, but callers
-// keep two calls from changing one slot at the same time.
+// generation risen. A disk that has the slot but is no volume of this driver is
+// ErrExists: nothing may be concluded from it about the volume. Implementations are
+// safe for concurrent use, but callers keep two calls from changing one slot at the
+// same time.
 type Array interface {
 	// View reads the pool and every volume at once.
 	View(ctx context.Context) (View, error)

@@ -153,6 +153,16 @@ func (a *Array) tookUp(key string, now time.Time) (b begunCopy, began, due bool)
 	return b, began, began && now.Sub(b.seen) >= jobStart
 }
 
+// mayShow says so if a copy that this process began may show yet, although nothing of
+// it does. One that should have shown is over.
+func (a *Array) mayShow(key string) error {
+	if _, began, due := a.tookUp(key, a.clock.Now()); began && !due {
+		return &rds.Error{Kind: rds.ErrUnderWay, Err: fmt.Errorf("a copy for it was under way less than %s ago, and may show yet", jobStart)}
+	}
+	a.isOver(key)
+	return nil
+}
+
 // begunCopy is a copy under way.
 type begunCopy struct {
 	seen     time.Time    // when it was under way last

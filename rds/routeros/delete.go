@@ -21,13 +21,15 @@ func (a *Array) Delete(ctx context.Context, slot string) error {
 }
 
 func (a *Array) delete(ctx context.Context, slot string) error {
-	a.isOver(slot) // a copy that was to become it
 	p, err := a.knownPool(ctx)
 	if err != nil {
 		return err
 	}
 	v, err := a.update(ctx, "delete volume", slot, markDeleting)
 	exists := err == nil
+	if exists {
+		a.isOver(slot) // the copy that became it
+	}
 	if err != nil && !errors.Is(err, rds.ErrNotFound) {
 		return err
 	}
@@ -60,7 +62,7 @@ func (a *Array) delete(ctx context.Context, slot string) error {
 			return &rds.Error{Kind: rds.ErrInUse, Err: fmt.Errorf("disk %s stands on a file of this volume", strings.Join(found.users, ", "))}
 		case len(found.files) == 0 && len(found.subvolumes) == 0:
 			a.forgetDeleted(slot, v.Size)
-			return nil
+			return a.mayShow(slot) // a copy that was to become it
 		}
 		exists, removals = false, removalsOf(p, found.leftovers)
 	}

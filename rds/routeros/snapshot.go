@@ -319,7 +319,8 @@ func (a *Array) DeleteSnapshot(ctx context.Context, id string) error {
 }
 
 // shown are the copies of a snapshot. One that this process has only just begun is
-// waited for: deleted unseen, it would show afterwards and stay.
+// waited for, and is under way if it shows none: deleted unseen, it would show afterwards
+// and stay.
 func (a *Array) shown(ctx context.Context, id string) ([]kept, error) {
 	const tries, pause = 20, 100 * time.Millisecond
 	for range tries {
@@ -327,7 +328,7 @@ func (a *Array) shown(ctx context.Context, id string) ([]kept, error) {
 		if err != nil || len(all[id]) > 0 {
 			return all[id], err
 		}
-		if _, began, due := a.tookUp(id, a.clock.Now()); !began || due {
+		if a.mayShow(id) == nil {
 			return nil, nil
 		}
 		select {
@@ -336,7 +337,7 @@ func (a *Array) shown(ctx context.Context, id string) ([]kept, error) {
 		case <-time.After(pause):
 		}
 	}
-	return nil, nil // it ended at once, without a copy
+	return nil, a.mayShow(id)
 }
 
 func (a *Array) deleteSnapshot(ctx context.Context, id string) error {
