@@ -98,7 +98,7 @@ func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(d.String()
 
 // LoadArrays reads a YAML file with a list `arrays`. Unknown fields are errors.
 // Exactly one of the arrays returned is the default: the one that says so, or
-// the first.
+// the only one.
 func LoadArrays(path string) ([]Config, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -129,6 +129,11 @@ func LoadArrays(path string) ([]Config, error) {
 			}
 			standard = i
 		}
+	}
+	if standard < 0 && len(file.Arrays) > 1 {
+		// Chosen by its place, it would change with the order, and with it what
+		// handles mean that name none.
+		return nil, fmt.Errorf("array configuration %s: none of %d arrays says default: true; it is the one of the volumes whose handle names no array", path, len(file.Arrays))
 	}
 	file.Arrays[max(standard, 0)].Default = true
 	return file.Arrays, nil
@@ -165,6 +170,7 @@ func (c *Config) Validate() error {
 	}
 	check(basePattern.MatchString(c.BasePath) && len(c.BasePath) <= maxBasePath, "basePath %q: a directory like raid10/k8s of letters, digits, dot, dash and underscore, at most %d", c.BasePath, maxBasePath)
 	check(nqnPattern.MatchString(c.NQNPrefix) && len(c.NQNPrefix) <= 128, "nqnPrefix %q: like nqn.2000-02.com.mikrotik, at most 128", c.NQNPrefix)
+	check(len(c.NVMeAddresses) <= rds.MaxPortals, "nvmeAddresses: %d of them, at most %d", len(c.NVMeAddresses), rds.MaxPortals)
 	for _, address := range c.NVMeAddresses {
 		check(rds.IsHost(address), "nvmeAddresses: %q is neither an address nor a host name", address)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -64,6 +65,7 @@ func TestLoadArraysRefuses(t *testing.T) {
 		"twice":         {"arrays: [" + good + "," + good + "]", "west"},
 		"two defaults": {"arrays: [" + strings.Replace(good, "{", "{default: true, ", 1) + "," +
 			strings.NewReplacer("{", "{default: true, ", "west", "east").Replace(good) + "]", "default"},
+		"no default":     {"arrays: [" + good + "," + strings.Replace(good, "west", "east", 1) + "]", "default: true"},
 		"no host key":    {"arrays: [{name: west, address: a, user: u, keyFile: k, basePath: p}]", "pinned"},
 		"contradiction":  {"arrays: [" + strings.Replace(good, "{", "{insecureAcceptAnyHostKey: true, ", 1) + "]", "contradicts"},
 		"bad host key":   {"arrays: [" + strings.Replace(good, "SHA256:", "MD5:", 1) + "]", "MD5"},
@@ -96,6 +98,7 @@ func TestValidate(t *testing.T) {
 		"double":    func(c *Config) { c.BasePath = "a//b" },
 		"nqn":       func(c *Config) { c.NQNPrefix = "nqn" },
 		"nvme":      func(c *Config) { c.NVMeAddresses = []string{""} },
+		"portals":   func(c *Config) { c.NVMeAddresses = slices.Repeat([]string{"192.0.2.1"}, rds.MaxPortals+1) },
 		"port":      func(c *Config) { c.NVMePort = 1 << 16 },
 		"channels":  func(c *Config) { c.MaxChannels = 21 },
 		"timeout":   func(c *Config) { c.CommandTimeout.Duration = -1 },
