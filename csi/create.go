@@ -2,7 +2,6 @@ package csi
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"regexp"
 
@@ -54,7 +53,7 @@ func (s *Server) CreateVolume(ctx context.Context, r *spec.CreateVolumeRequest) 
 
 func (s *Server) make(ctx context.Context, c creation) (v rds.Volume, err error) {
 	create := func() error {
-		v, err = c.Array.Create(ctx, rds.NewVolume{Slot: c.slot, Size: c.size, From: c.from, Limit: c.capacity.limit})
+		v, err = c.Array.Create(ctx, rds.NewVolume{Slot: c.slot, Size: c.size, From: c.from, Least: max(1, c.capacity.required), Limit: c.capacity.limit})
 		return err
 	}
 	if c.from.Volume != "" {
@@ -62,22 +61,7 @@ func (s *Server) make(ctx context.Context, c creation) (v rds.Volume, err error)
 	} else {
 		err = create()
 	}
-	if errors.Is(err, rds.ErrExists) && c.capacity.limit > 0 && c.from.Blank() {
-		return c.existing(ctx, err)
-	}
 	return v, err
-}
-
-// existing accepts a volume of another size that meets the range that was asked for.
-func (c creation) existing(ctx context.Context, exists error) (rds.Volume, error) {
-	v, err := c.Array.Volume(ctx, c.slot)
-	if err != nil {
-		return v, err
-	}
-	if !c.capacity.admits(v.Size) {
-		return v, exists
-	}
-	return v, nil
 }
 
 // readCreation refuses everything that could not be meant, before the array is

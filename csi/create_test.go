@@ -181,6 +181,7 @@ func TestCreateVolumeAgain(t *testing.T) {
 		"larger":                    {&spec.CapacityRange{RequiredBytes: gib}, &spec.CapacityRange{RequiredBytes: 2 * gib}, codes.AlreadyExists, 0},
 		"smaller":                   {&spec.CapacityRange{RequiredBytes: 2 * gib}, &spec.CapacityRange{RequiredBytes: gib}, codes.AlreadyExists, 0},
 		"within the allowed range":  {&spec.CapacityRange{RequiredBytes: 2 * gib}, &spec.CapacityRange{RequiredBytes: gib, LimitBytes: 3 * gib}, codes.OK, 2 * gib},
+		"within a limit alone":      {&spec.CapacityRange{RequiredBytes: gib / 2}, &spec.CapacityRange{LimitBytes: 3 * gib}, codes.OK, gib / 2},
 		"outside the allowed range": {&spec.CapacityRange{RequiredBytes: 4 * gib}, &spec.CapacityRange{RequiredBytes: gib, LimitBytes: 3 * gib}, codes.AlreadyExists, 0},
 	} {
 		t.Run(name, func(t *testing.T) {

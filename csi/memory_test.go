@@ -74,7 +74,7 @@ func (m *memory) Create(ctx context.Context, n rds.NewVolume) (rds.Volume, error
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if v, ok := m.volumes[n.Slot]; ok {
-		if v.Size != n.Size {
+		if !n.Admits(v.Size) {
 			return v, &rds.Error{Kind: rds.ErrExists, Op: "create volume", Slot: n.Slot}
 		}
 		return v, nil

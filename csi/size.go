@@ -50,9 +50,3 @@ func (r sizeRange) size() (int64, error) {
 	}
 	return want, nil
 }
-
-// admits reports whether an existing volume's size meets a range with a limit.
-// Without a limit only the very size that would be created does.
-func (r sizeRange) admits(have int64) bool {
-	return r.limit > 0 && have >= r.required && have <= r.limit
-}

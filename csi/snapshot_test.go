@@ -129,6 +129,11 @@ func TestSnapshotAndRestore(t *testing.T) {
 		wantCode(t, err, codes.AlreadyExists)
 		_, err = b.make("restored", fromVolume(source.GetVolumeId()), nil)
 		wantCode(t, err, codes.AlreadyExists)
+		// Its size would do, its content does not.
+		_, err = b.make("restored", nil, &spec.CapacityRange{RequiredBytes: gib, LimitBytes: 2 * gib})
+		wantCode(t, err, codes.AlreadyExists)
+		_, err = b.make("source", fromSnapshot(snap.GetSnapshotId()), &spec.CapacityRange{RequiredBytes: gib, LimitBytes: 2 * gib})
+		wantCode(t, err, codes.AlreadyExists)
 		// A new export for a new volume.
 		if one, two := b.mustPublish(t, restored, "node-a", rwxBlock), b.mustPublish(t, source, "node-b", rwxBlock); one["nqn"] == two["nqn"] {
 			t.Errorf("both are %s", one["nqn"])

@@ -1,6 +1,7 @@
 package rds
 
 import (
+	"cmp"
 	"context"
 	"time"
 )
@@ -18,8 +19,8 @@ type Array interface {
 	// Volume reads one volume afresh; ErrNotFound is the array's own answer.
 	Volume(ctx context.Context, slot string) (Volume, error)
 	// Create makes a volume, with an empty ledger and without an export. A
-	// volume of the same slot, size and source is returned as it is, one that
-	// differs is ErrExists. A source that is absent is ErrNotFound; while one is
+	// volume of the same slot and source, and of a size that will do, is returned
+	// as it is, one that differs is ErrExists. A source that is absent is ErrNotFound; while one is
 	// being copied, which only arrays without snapshots of their own do, the
 	// volume does not exist yet: ErrUnderWay.
 	Create(ctx context.Context, v NewVolume) (Volume, error)
@@ -93,9 +94,21 @@ type NewVolume struct {
 	Slot string
 	Size int64 // bytes, a multiple of 1 MiB; with a source, 0 for the source's
 	From Source
-	// Limit is the greatest size, in bytes, that the source's may turn out to be;
-	// 0 is none.
-	Limit int64
+	// Least and Limit are the sizes, in bytes, that will do as well: Limit is the
+	// greatest that the source's may turn out to be, 0 is none. With a Limit, what
+	// an earlier request made may have any size from Least, or Size if that is 0.
+	Least, Limit int64
+}
+
+// Admits reports whether a size, in bytes, will do.
+func (n NewVolume) Admits(have int64) bool {
+	switch {
+	case n.Limit > 0:
+		return have >= cmp.Or(n.Least, n.Size) && have <= n.Limit
+	case n.Size > 0:
+		return have == n.Size
+	}
+	return true // that of the source
 }
 
 // Change is what one update does to a volume, all at once. The zero Change

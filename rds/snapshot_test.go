@@ -57,6 +57,31 @@ func TestFit(t *testing.T) {
 	}
 }
 
+func TestAdmits(t *testing.T) {
+	for name, tc := range map[string]struct {
+		n    NewVolume
+		have int64
+		want bool
+	}{
+		"the size":                  {n: NewVolume{Size: 5}, have: 5, want: true},
+		"smaller":                   {n: NewVolume{Size: 5}, have: 4},
+		"larger":                    {n: NewVolume{Size: 5}, have: 6},
+		"larger, within the limit":  {n: NewVolume{Size: 5, Limit: 6}, have: 6, want: true},
+		"above the limit":           {n: NewVolume{Size: 5, Limit: 6}, have: 7},
+		"smaller, with a limit":     {n: NewVolume{Size: 5, Limit: 6}, have: 4},
+		"smaller, as small as may":  {n: NewVolume{Size: 5, Least: 4, Limit: 6}, have: 4, want: true},
+		"smaller than may":          {n: NewVolume{Size: 5, Least: 4, Limit: 6}, have: 3},
+		"the least without a limit": {n: NewVolume{Size: 5, Least: 4}, have: 4},
+		"the source's":              {n: NewVolume{From: Source{Volume: "v"}}, have: 4, want: true},
+		"the source's, at most":     {n: NewVolume{From: Source{Volume: "v"}, Limit: 4}, have: 4, want: true},
+		"the source's, too large":   {n: NewVolume{From: Source{Volume: "v"}, Limit: 4}, have: 5},
+	} {
+		if got := tc.n.Admits(tc.have); got != tc.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
 func TestCopyable(t *testing.T) {
 	for name, tc := range map[string]struct {
 		comment  string

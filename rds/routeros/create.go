@@ -22,7 +22,7 @@ const (
 // Create makes a volume with an empty ledger and without an export.
 func (a *Array) Create(ctx context.Context, n rds.NewVolume) (rds.Volume, error) {
 	v, err := a.create(ctx, n)
-	if err == nil && v.Size < n.Size {
+	if err == nil && v.Size < n.Size && !n.Admits(v.Size) {
 		v, err = a.grown(ctx, v, n)
 	}
 	return v, a.about("create volume", n.Slot, err)
@@ -178,12 +178,12 @@ func same(v rds.Volume, n rds.NewVolume) (rds.Volume, error) {
 		return rds.Volume{}, &rds.Error{Kind: rds.ErrExists, Err: fmt.Errorf("it was made from a snapshot or volume, and an empty one is wanted")}
 	case tag != originTag(n.From):
 		return rds.Volume{}, &rds.Error{Kind: rds.ErrExists, Err: fmt.Errorf("it was not made from %s", n.From)}
+	case n.Admits(v.Size):
+		return v, nil
 	case n.Size > v.Size && !n.From.Blank() && v.Ledger.Known && len(v.Ledger.Publications) == 0 && !v.Exported:
 		return v, nil // an attempt that did not come to growing it, and that nobody has used
-	case n.Size > 0 && v.Size != n.Size, n.Limit > 0 && v.Size > n.Limit:
-		return rds.Volume{}, &rds.Error{Kind: rds.ErrExists, Err: fmt.Errorf("it has %d bytes, %d are wanted", v.Size, n.Size)}
 	}
-	return v, nil
+	return rds.Volume{}, &rds.Error{Kind: rds.ErrExists, Err: fmt.Errorf("it has %d bytes, %d are wanted", v.Size, n.Size)}
 }
 
 // undo removes a volume that came out smaller than asked for.

@@ -149,6 +149,10 @@ func (s *suite) create() {
 	}
 	_, err = s.array.Create(s.ctx, rds.NewVolume{Slot: v.Slot, Size: 2 * v.Size})
 	s.wantErr("another size", err, rds.ErrExists)
+	again, err = s.array.Create(s.ctx, rds.NewVolume{Slot: v.Slot, Size: v.Size / 2, Limit: 2 * v.Size})
+	if err != nil || !same(v, again) {
+		s.Errorf("another size that would do: %+v, %v", again, err)
+	}
 	s.publishTo(v.Slot, "node-a")
 	if again, err = s.array.Create(s.ctx, rds.NewVolume{Slot: v.Slot, Size: v.Size}); err != nil || !again.Exported {
 		s.Errorf("a second time, published: %+v, %v", again, err)

@@ -133,6 +133,8 @@ func (s *suite) restore() {
 	}
 	_, err := s.array.Create(s.ctx, rds.NewVolume{Slot: one.Slot, Size: one.Size})
 	s.wantErr("an empty one instead", err, rds.ErrExists)
+	_, err = s.array.Create(s.ctx, rds.NewVolume{Slot: one.Slot, Size: one.Size, Limit: 2 * one.Size})
+	s.wantErr("an empty one of about that size instead", err, rds.ErrExists)
 	_, err = s.array.Create(s.ctx, rds.NewVolume{Slot: one.Slot, From: rds.Source{Volume: v.Slot}})
 	s.wantErr("a clone instead", err, rds.ErrExists)
 	_, err = s.array.Create(s.ctx, rds.NewVolume{Slot: s.slot(), Size: v.Size - mib, From: from})
