@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/report"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
@@ -17,6 +19,7 @@ var repetitions = []scenario{
 	{"there-and-back", thereAndBack},
 	{"there-and-not-back", thereAndNotBack},
 	{"on-while-the-first-node-releases", onWhileReleasing},
+	{"restarted-where-a-failed-one-releases", restartedOnTarget},
 }
 
 // twoInARow: each has its own story, and the claim hears both.
@@ -116,6 +119,41 @@ func thereAndNotBack(sc *scene) {
 	sc.shows(back, rolledBack)
 	sc.claimHears("vm", "MigrationStarted", "MigrationCompleted", "MigrationStarted", "MigrationFailed")
 	sc.counts(dualattach.Success, dualattach.Failed)
+}
+
+// restartedOnTarget: the migration failed, and its target's node keeps the volume even
+// when the pod is gone. Then the VM is started anew there, and uses it: that is no release
+// that hangs, and nothing that the new VMI has to say.
+func restartedOnTarget(sc *scene) {
+	target := sc.node("target")
+	target.Behave(stuck)
+	vm := sc.vm(on(sc.Node("node-a")))
+	vmim := sc.migrate(vm, handler.Course{HoldAt: handler.Switch, FailAt: handler.Switch}, lab.To(target.Name))
+	sc.must(sc.WaitStep(sc.ctx, vmim, handler.Switch))
+	sc.shows(vmim, dual)
+	pod, err := sc.TargetPod(sc.ctx, vmim)
+	sc.must(err)
+	sc.Release(vm)
+	sc.shows(vmim, conditions{"True/ReleasingTarget", "Unknown/ReleasingTarget", "False/WithinDeadline"})
+	old := sc.attachment(target)
+	sc.delete(vm)
+	sc.must(client.IgnoreNotFound(sc.Client.Delete(sc.ctx, pod, client.GracePeriodSeconds(0))))
+	sc.must(sc.WaitVMIGone(sc.ctx, vm))
+	sc.gone(vmim)
+	sc.measures("deadline/" + vmim.Name + "/ReleasingTarget")
+
+	anew, err := sc.CreateVMI(sc.ctx, sc.tolerating(lab.NewVMI(sc.ns, vm.Name).WithDisk("vm").PreferNode(target.Name)))
+	sc.must(err)
+	sc.must(sc.WaitVMIRunning(sc.ctx, anew))
+	if now := sc.attachment(target); anew.Status.NodeName != target.Name || now != old {
+		sc.t.Errorf("it runs on %s, on an old attachment: %t: nothing is proven", anew.Status.NodeName, now == old)
+	}
+	sc.measures()
+	sc.claimHears("vm", "MigrationStarted", "MigrationFailed")
+	sc.told("vm", "MigrationFailed", "a newer migration or start of the VM uses the target again", vmim.Name)
+	sc.hears("VirtualMachineInstance", vm.Name)
+	target.Behave(well)
+	sc.counts(dualattach.Failed)
 }
 
 // onWhileReleasing: to a third node the VM cannot go before the first has let go. The

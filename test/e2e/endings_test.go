@@ -127,11 +127,7 @@ func (sc *scene) node(role string) *lab.Node {
 // vm starts a VM named vm, by default with the one disk of the claim vm.
 func (sc *scene) vm(change ...func(lab.VMIBuilder) lab.VMIBuilder) *lab.VMI {
 	sc.t.Helper()
-	vm := sc.MustStartVM(sc.ctx, sc.t, sc.ns, "vm", append(change, func(b lab.VMIBuilder) lab.VMIBuilder {
-		return b.Where(func(vmi *lab.VMI) {
-			vmi.Spec.Tolerations = append(vmi.Spec.Tolerations, corev1.Toleration{Key: ownTaint, Value: sc.ns})
-		})
-	})...)
+	vm := sc.MustStartVM(sc.ctx, sc.t, sc.ns, "vm", append(change, sc.tolerating)...)
 	sc.t.Cleanup(func() {
 		if err := sc.Client.Delete(context.Background(), vm); client.IgnoreNotFound(err) != nil {
 			sc.t.Error(err)
@@ -144,6 +140,13 @@ func (sc *scene) vm(change ...func(lab.VMIBuilder) lab.VMIBuilder) *lab.VMI {
 		}
 	})
 	return vm
+}
+
+// tolerating lets a VM run on the scene's own nodes.
+func (sc *scene) tolerating(b lab.VMIBuilder) lab.VMIBuilder {
+	return b.Where(func(vmi *lab.VMI) {
+		vmi.Spec.Tolerations = append(vmi.Spec.Tolerations, corev1.Toleration{Key: ownTaint, Value: sc.ns})
+	})
 }
 
 func on(node *lab.Node) func(lab.VMIBuilder) lab.VMIBuilder {
