@@ -124,14 +124,16 @@ func (k *kubevirtStarter) addControllers(ctx context.Context) error {
 	}), clock.RealClock{})
 	r := migration.New(k.gather, k.mgr.GetClient(), speaker, k.settings.limits, clock.RealClock{}, since, k.lastRun)
 	k.migrations.Store(r)
-	if err := r.SetupWithManager(k.mgr, k.observed, grant.Granted()); err != nil {
-		return err
-	}
-	if err := k.attachments.Instances(speaker).SetupWithManager(k.mgr, grant.Granted()); err != nil {
-		return err
-	}
+	// The manager runs already, so a controller may ask for the grant once it is set up:
+	// all who want to know of it say so before.
+	forMigrations, forInstances := grant.Granted(), grant.Granted()
 	grant.Observe(k.settings.setGrant)
-	// After all that want to know of it.
+	if err := r.SetupWithManager(k.mgr, k.observed, forMigrations); err != nil {
+		return err
+	}
+	if err := k.attachments.Instances(speaker).SetupWithManager(k.mgr, forInstances); err != nil {
+		return err
+	}
 	if err := k.mgr.Add(grant); err != nil {
 		return err
 	}

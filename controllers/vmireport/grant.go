@@ -66,7 +66,7 @@ func NewGrant(reader client.Reader, writer client.Writer, plain bool, c clock.Cl
 }
 
 // Granted gives a channel that is sent to when what was not granted is; call it before
-// Start, once for each who wants to know.
+// anybody asks for the grant, once for each who wants to know.
 func (g *Grant) Granted() <-chan event.GenericEvent {
 	c := make(chan event.GenericEvent, 1)
 	g.changed = append(g.changed, c)
@@ -74,7 +74,7 @@ func (g *Grant) Granted() <-chan event.GenericEvent {
 }
 
 // Observe has f told what every check finds that differs from the last one; call it
-// before Start.
+// before anybody asks for the grant.
 func (g *Grant) Observe(f func(granted bool, reason string)) { g.observe = f }
 
 // Start checks the grant now, then slowly, and after every refused write, until ctx
