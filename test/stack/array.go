@@ -1,15 +1,12 @@
 package stack
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/pem"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
-	gossh "golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/test/routeros"
 )
@@ -21,67 +18,67 @@ const (
 	poolName = "raid10"
 	poolSize = 4 << 40
 	basePath = poolName + "/k8s"
+
+	// The array's users: the plugin's, and the operator's, who may only read.
+	csiUser   = "csi"
+	watchUser = "watch"
 )
 
-// startArray runs the array in this process, so that tests can break it, and
-// writes the file by which the product finds it: with the array's host key
-// pinned, and a key of its own for each of the two users.
+// policies are what a user may do.
+var policies = map[string][]string{
+	csiUser:   {"ssh", "read", "write", "test"},
+	watchUser: {"ssh", "read"},
+}
+
+// openArray starts an array of users with keys of their own, and gives their private
+// keys by name, as files and Secrets have them.
+func openArray(names ...string) (*routeros.Server, map[string][]byte, error) {
+	options := routeros.Options{HostKeyType: routeros.Ed25519}
+	keys := map[string][]byte{}
+	for _, name := range names {
+		key, err := routeros.NewKeyPEM(routeros.Ed25519)
+		if err != nil {
+			return nil, nil, err
+		}
+		signer, err := ssh.ParsePrivateKey(key)
+		if err != nil {
+			return nil, nil, err
+		}
+		keys[name] = key
+		options.Users = append(options.Users, routeros.User{Name: name, Keys: []ssh.PublicKey{signer.PublicKey()}, Policies: policies[name]})
+	}
+	array, err := routeros.New(options)
+	if err != nil {
+		return nil, nil, err
+	}
+	return array, keys, errors.Join(
+		array.AddPool(routeros.Pool{Name: poolName, FS: "xfs", Size: poolSize}),
+		array.AddDirectory(basePath),
+		array.Start("127.0.0.1:0"),
+	)
+}
+
+// startArray runs the array in this process, so that tests can break it, and writes
+// the files by which the product finds it.
 func (s *Stack) startArray() error {
-	pluginKey, err := s.userKey("plugin")
-	if err != nil {
+	var keys map[string][]byte
+	var err error
+	if s.Array, keys, err = openArray(csiUser, watchUser); err != nil {
 		return err
 	}
-	operatorKey, err := s.userKey("operator")
-	if err != nil {
-		return err
-	}
-	s.Array, err = routeros.New(routeros.Options{HostKeyType: routeros.Ed25519, Users: []routeros.User{
-		{Name: "csi", Keys: []gossh.PublicKey{pluginKey}, Policies: []string{"ssh", "read", "write", "test"}},
-		{Name: "watch", Keys: []gossh.PublicKey{operatorKey}, Policies: []string{"ssh", "read"}},
-	}})
-	if err != nil {
-		return err
-	}
-	if err := s.Array.AddPool(routeros.Pool{Name: poolName, FS: "xfs", Size: poolSize}); err != nil {
-		return err
-	}
-	if err := s.Array.AddDirectory(basePath); err != nil {
-		return err
-	}
-	if err := s.Array.Start("127.0.0.1:0"); err != nil {
-		return err
-	}
-	for _, user := range []string{"csi", "watch"} {
-		if err := s.writeArraysFile(user); err != nil {
+	for user, key := range keys {
+		if err := s.writeArraysFile(user, key); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// userKey makes a key pair; its private half is in the lab's folder.
-func (s *Stack) userKey(name string) (gossh.PublicKey, error) {
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	block, err := gossh.MarshalPrivateKey(private, name)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(s.keyFile(name), pem.EncodeToMemory(block), 0o600); err != nil {
-		return nil, err
-	}
-	return gossh.NewPublicKey(public)
-}
-
-func (s *Stack) keyFile(name string) string { return filepath.Join(s.Dir, name+"-key") }
-
 // arraysFile is the configuration of one user of the array.
 func (s *Stack) arraysFile(user string) string { return filepath.Join(s.Dir, "arrays-"+user+".yaml") }
 
-func (s *Stack) writeArraysFile(user string) error {
-	key := map[string]string{"csi": "plugin", "watch": "operator"}[user]
+func (s *Stack) writeArraysFile(user string, key []byte) error {
+	keyFile := filepath.Join(s.Dir, user+"-key")
 	text := fmt.Sprintf(`arrays:
   - name: %s
     address: %s
@@ -90,8 +87,8 @@ func (s *Stack) writeArraysFile(user string) error {
     hostKey: %q
     basePath: %s
     nvmeAddresses: [127.0.0.1]
-`, ArrayName, s.Array.Addr(), user, s.keyFile(key), strings.TrimSpace(string(gossh.MarshalAuthorizedKey(s.Array.HostKey()))), basePath)
-	return os.WriteFile(s.arraysFile(user), []byte(text), 0o600)
+`, ArrayName, s.Array.Addr(), user, keyFile, s.Array.HostKeyLine(), basePath)
+	return errors.Join(os.WriteFile(keyFile, key, 0o600), os.WriteFile(s.arraysFile(user), []byte(text), 0o600))
 }
 
 // Comment is what stands in the comment of a volume's disk.

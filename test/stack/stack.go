@@ -173,7 +173,7 @@ func (s *Stack) startPlugin(ctx context.Context) error {
 	s.socket = filepath.Join(s.Dir, "csi.sock")
 	args := []string{
 		"--mode=controller", "--endpoint=unix://" + s.socket, "--kubeconfig=" + kubeconfig,
-		"--arrays-file=" + s.arraysFile("csi"), "--metrics-address=" + s.PluginMetrics, "--log-format=console",
+		"--arrays-file=" + s.arraysFile(csiUser), "--metrics-address=" + s.PluginMetrics, "--log-format=console",
 	}
 	s.Plugin, err = s.RunProcess("csi-plugin", s.Program("csi-plugin"), append(args, s.opts.PluginArgs...))
 	if err != nil {
@@ -227,7 +227,7 @@ func (s *Stack) newOperator(ctx context.Context, options OperatorOptions) (*Oper
 		*address = fmt.Sprintf("127.0.0.1:%d", port)
 	}
 	args := []string{
-		"--kubeconfig=" + kubeconfig, "--arrays-file=" + s.arraysFile("watch"), "--poll-interval=1s", "--lease-namespace=" + Namespace,
+		"--kubeconfig=" + kubeconfig, "--arrays-file=" + s.arraysFile(watchUser), "--poll-interval=1s", "--lease-namespace=" + Namespace,
 		"--metrics-bind-address=" + o.Metrics, "--health-probe-bind-address=" + o.Health, "--log-format=console", "--log-level=1",
 	}
 	args = append(append(args, s.opts.OperatorArgs...), options.Args...)
