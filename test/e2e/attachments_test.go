@@ -39,21 +39,9 @@ func startYards(t *testing.T, options lab.Options) *stack.Stack {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	options.Nodes, options.Keep = []string{"node-a", "node-b", "node-c"}, *keep
-	s, err := stack.Start(ctx, stack.Options{Race: *raceProduct, Lab: options, OperatorArgs: []string{
+	options.Nodes, options.Keep = nodeNames, *keep
+	return stack.MustStart(ctx, t, stack.Options{Race: *raceProduct, Lab: options, OperatorArgs: []string{
 		"--settle=" + settleLimit.String(), "--release-deadline=" + releaseLimit.String(), "--release-deadline-not-ready=" + releaseLimit.String()}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the end of the operator's log:\n%s", s.Operators[0].Tail(60))
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
 }
 
 // enter gives a test a yard of its own.

@@ -82,9 +82,7 @@ func setUp(t *testing.T) (context.Context, *stack.Stack, string) {
 	}
 	t.Cleanup(func() {
 		leave(t, shared, namespace)
-		if t.Failed() {
-			t.Logf("the end of the operator's log:\n%s", shared.Operators[0].Tail(60))
-		}
+		shared.ExplainFailure(t)
 	})
 	return ctx, shared, namespace
 }

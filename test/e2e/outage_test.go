@@ -273,18 +273,7 @@ func TestKubeVirtComesLater(t *testing.T) {
 	t.Parallel() // with those that have a stack of their own
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	s, err := stack.Start(ctx, stack.Options{Race: *raceProduct, Lab: lab.Options{WithoutKubeVirt: true, Keep: *keep, Nodes: nodeNames[:2]}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the end of the operator's log:\n%s", s.Operators[0].Tail(60))
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	s := stack.MustStart(ctx, t, stack.Options{Race: *raceProduct, Lab: lab.Options{WithoutKubeVirt: true, Keep: *keep, Nodes: nodeNames[:2]}})
 	const ns = "later"
 	if err := s.CreateNamespace(ctx, ns); err != nil {
 		t.Fatal(err)

@@ -71,24 +71,13 @@ func start(ctx context.Context, t *testing.T) *stack.Stack {
 	for i := range 10 {
 		nodes = append(nodes, fmt.Sprintf("node-%d", i))
 	}
-	s, err := stack.Start(ctx, stack.Options{
+	s := stack.MustStart(ctx, t, stack.Options{
 		Lab: lab.Options{
 			Nodes:    nodes,
 			KubeVirt: lab.KubeVirtOptions{ParallelMigrations: 200, ParallelOutbound: 200},
 			Progress: t.Logf,
 		},
 		OperatorArgs: []string{"--poll-interval=10s", "--log-level=0"},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the end of the operator's log:\n%s", s.Operators[0].Tail(30))
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
 	})
 	if err := s.CreateNamespace(ctx, namespace); err != nil {
 		t.Fatal(err)

@@ -31,7 +31,13 @@ func TestSoak(t *testing.T) {
 	t.Logf("seed %d; `make soak SEED=%d` makes the same plan", *seed, *seed)
 	ctx, cancel := context.WithTimeout(t.Context(), *duration+5*time.Minute)
 	defer cancel()
-	s := start(ctx, t)
+	s := stack.MustStart(ctx, t, stack.Options{
+		Lab: lab.Options{
+			Nodes: nodeNames(), Keep: *keep, Progress: t.Logf,
+			KubeVirt: lab.KubeVirtOptions{ParallelMigrations: 100, ParallelOutbound: 100},
+		},
+		OperatorArgs: []string{"--release-deadline=2s", "--release-deadline-not-ready=3s"},
+	})
 	watchCtx, stop := context.WithCancel(ctx)
 	defer stop()
 	w, err := newWorld(watchCtx, s)
@@ -53,29 +59,6 @@ func TestSoak(t *testing.T) {
 		t.Fatalf("seed %d, after the last round: %v", *seed, err)
 	}
 	t.Logf("seed %d: %d rounds, %d migrations in %s; all is well", *seed, rounds, moves, time.Since(began).Round(time.Second))
-}
-
-func start(ctx context.Context, t *testing.T) *stack.Stack {
-	t.Helper()
-	s, err := stack.Start(ctx, stack.Options{
-		Lab: lab.Options{
-			Nodes: nodeNames(), Keep: *keep, Progress: t.Logf,
-			KubeVirt: lab.KubeVirtOptions{ParallelMigrations: 100, ParallelOutbound: 100},
-		},
-		OperatorArgs: []string{"--release-deadline=2s", "--release-deadline-not-ready=3s"},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the lab's folder is %s; the end of the operator's log:\n%s", s.Dir, s.Operators[0].Tail(40))
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
 }
 
 // live runs a round, waits until all is at rest and judges it.

@@ -44,8 +44,6 @@ type Options struct {
 	Replicas int
 	// OperatorArgs and PluginArgs are added last, so they win.
 	OperatorArgs, PluginArgs []string
-	// WithoutOperator leaves the operator out; StartOperator can add it later.
-	WithoutOperator bool
 	// WithoutVMICondition leaves config/components/vmi-condition out, as does a lab without
 	// KubeVirt; GrantVMICondition can add it later.
 	WithoutVMICondition bool
@@ -129,9 +127,6 @@ func (s *Stack) start(ctx context.Context) error {
 	}
 	if err := s.startPlugin(ctx); err != nil {
 		return err
-	}
-	if s.opts.WithoutOperator {
-		return nil
 	}
 	for range max(1, s.opts.Replicas) {
 		if _, err := s.StartOperator(ctx); err != nil {

@@ -25,6 +25,35 @@ func NamespaceFor(test string) string {
 	return name[:min(len(name), 60)]
 }
 
+// MustStart starts a stack that ends with the test.
+func MustStart(ctx context.Context, t testing.TB, opts Options) *Stack {
+	t.Helper()
+	s, err := Start(ctx, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if opts.Lab.Keep {
+		t.Logf("the lab's folder is %s", s.Dir)
+	}
+	t.Cleanup(func() {
+		s.ExplainFailure(t)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// ExplainFailure shows how the operators' logs end, if the test failed.
+func (s *Stack) ExplainFailure(t testing.TB) {
+	if !t.Failed() {
+		return
+	}
+	for _, o := range s.Operators {
+		t.Logf("the end of the log of %s:\n%s", o.Name(), o.Tail(60))
+	}
+}
+
 // MustStartVM starts a VM whose only disk is a shared volume; its claim has the
 // VM's name. change, if given, is applied to the VMI.
 func (s *Stack) MustStartVM(ctx context.Context, t testing.TB, namespace, name string, change ...func(lab.VMIBuilder) lab.VMIBuilder) *lab.VMI {
@@ -66,10 +95,8 @@ func (s *Stack) ExchangeOperators(ctx context.Context, t testing.TB, others ...O
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*lab.DefaultWait)
 		defer cancel()
+		s.ExplainFailure(t)
 		for _, o := range s.Operators {
-			if t.Failed() {
-				t.Logf("the end of the log of %s:\n%s", o.Name(), o.Tail(60))
-			}
 			_ = o.Stop(ctx) // killed if it does not
 		}
 		s.Operators = before
