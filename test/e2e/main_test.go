@@ -11,7 +11,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	kubevirtv1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -81,7 +83,11 @@ func setUp(t *testing.T) (context.Context, *stack.Stack, string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		leave(t, shared, namespace)
+		ctx, cancel := context.WithTimeout(context.Background(), lab.DefaultWait)
+		defer cancel()
+		if err := leave(ctx, shared, client.InNamespace(namespace)); err != nil {
+			t.Error(err)
+		}
 		shared.ExplainFailure(t)
 	})
 	return ctx, shared, namespace
@@ -89,56 +95,47 @@ func setUp(t *testing.T) (context.Context, *stack.Stack, string) {
 
 // leave ends all VMs and pods of a namespace and waits until their volumes are
 // detached, so that the next test finds a stack on which nothing is under way.
-func leave(t *testing.T, s *stack.Stack, namespace string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), lab.DefaultWait)
-	defer cancel()
-	in := client.InNamespace(namespace)
-	var vms kubevirtv1.VirtualMachineInstanceList
-	var vmims kubevirtv1.VirtualMachineInstanceMigrationList
-	var pods corev1.PodList
+func leave(ctx context.Context, s *stack.Stack, in client.InNamespace) error {
+	notOfVMs, err := labels.Parse("!" + kubevirtv1.CreatedByLabel) // a VM's own go with it
+	if err != nil {
+		return err
+	}
 	var claims corev1.PersistentVolumeClaimList
-	var attachments storagev1.VolumeAttachmentList
+	err = errors.Join(
+		end(ctx, s, &kubevirtv1.VirtualMachineInstanceList{}, in),
+		end(ctx, s, &corev1.PodList{}, in, client.MatchingLabelsSelector{Selector: notOfVMs}),
+		s.WaitFor(ctx, "the migrations to be final", func(ctx context.Context) (bool, error) {
+			var all kubevirtv1.VirtualMachineInstanceMigrationList
+			err := s.Client.List(ctx, &all, in)
+			return !slices.ContainsFunc(all.Items, func(m lab.VMIM) bool { return !m.IsFinal() }), err
+		}),
+		s.Client.List(ctx, &claims, in))
+	for _, c := range claims.Items {
+		err = errors.Join(err, s.WaitAttached(ctx, c.Spec.VolumeName))
+	}
+	return err
+}
+
+// end deletes what is listed and waits until it is gone.
+func end(ctx context.Context, s *stack.Stack, list client.ObjectList, options ...client.ListOption) error {
 	var left []string
-	err := s.WaitFor(ctx, "the namespace "+namespace+" to be at rest", func(ctx context.Context) (bool, error) {
-		left = nil
-		if err := errors.Join(s.Client.List(ctx, &vms, in), s.Client.List(ctx, &vmims, in), s.Client.List(ctx, &pods, in),
-			s.Client.List(ctx, &claims, in), s.Client.List(ctx, &attachments)); err != nil {
+	err := s.WaitFor(ctx, fmt.Sprintf("a %T to be empty", list), func(ctx context.Context) (bool, error) {
+		if err := s.Client.List(ctx, list, options...); err != nil {
 			return false, err
 		}
-		var ours []client.Object
-		for i := range vms.Items {
-			ours = append(ours, &vms.Items[i])
-		}
-		for i := range pods.Items {
-			if pods.Items[i].Labels[kubevirtv1.CreatedByLabel] == "" { // a VM's own go with it
-				ours = append(ours, &pods.Items[i])
-			}
-		}
-		for _, o := range ours {
-			left = append(left, fmt.Sprintf("%T %s", o, o.GetName()))
+		left = nil
+		err := meta.EachListItem(list, func(item runtime.Object) error {
+			o := item.(client.Object)
+			left = append(left, o.GetName())
 			if o.GetDeletionTimestamp() != nil {
-				continue
+				return nil
 			}
-			if err := s.Client.Delete(ctx, o); client.IgnoreNotFound(err) != nil {
-				return false, err
-			}
-		}
-		for _, m := range vmims.Items {
-			if !m.IsFinal() {
-				left = append(left, "VMIM "+m.Name)
-			}
-		}
-		for _, va := range attachments.Items {
-			if slices.ContainsFunc(claims.Items, func(c corev1.PersistentVolumeClaim) bool {
-				return c.Spec.VolumeName == *va.Spec.Source.PersistentVolumeName
-			}) {
-				left = append(left, "VolumeAttachment on "+va.Spec.NodeName)
-			}
-		}
-		return len(left) == 0, nil
+			return client.IgnoreNotFound(s.Client.Delete(ctx, o))
+		})
+		return len(left) == 0, err
 	})
 	if err != nil {
-		t.Errorf("%v; left are %v", err, left)
+		return fmt.Errorf("%w; left are %v", err, left)
 	}
+	return nil
 }
