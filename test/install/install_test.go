@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -25,7 +24,6 @@ import (
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/driver/v1alpha1"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
-	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/binaries"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/pods"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/process"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/routeros"
@@ -92,9 +90,7 @@ func open(ctx context.Context, t *testing.T) *site {
 		Nodes:    []string{"node-a", "node-b"},
 		WithCDI:  true,
 		KubeVirt: lab.KubeVirtOptions{ConfigurationYAML: "vmStateStorageClass: rds"},
-		Pods: &pods.Options{Play: func(pod *corev1.Pod) bool {
-			return pod.Namespace != namespace || pod.Labels["app.kubernetes.io/name"] == "rds-csi-node"
-		}},
+		Pods:     &pods.Options{Play: stack.Played},
 	})
 }
 
@@ -133,27 +129,16 @@ func openFor(ctx context.Context, t *testing.T, options lab.Options, files ...st
 func (s *site) addPrograms(ctx context.Context, t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", dir, root+"/cmd/...").CombinedOutput(); err != nil {
-		t.Fatalf("build the product: %v\n%s", err, out)
-	}
+	programs := stack.MustBuildPrograms(ctx, t, dir)
 	s.plugin = filepath.Join(dir, "kubectl-rds")
-	built, err := binaries.Ensure(ctx, t.Logf, binaries.Kubernetes, binaries.Provisioner)
-	must(t, err)
 	text, err := s.Kubectl(ctx, "kustomize", filepath.Join(root, "config/default"))
 	must(t, err)
-	images := map[string]string{} // by the program's name
+	images := map[string]string{}
 	for _, m := range regexp.MustCompile(`RELATED_IMAGE_([A-Z_]+)\n\s+value: (\S+)`).FindAllStringSubmatch(text, -1) {
 		images[strings.ReplaceAll(strings.ToLower(m[1]), "_", "-")] = m[2]
 	}
 	images["operator"] = regexp.MustCompile(`image: (\S+)`).FindStringSubmatch(text)[1]
-	built["operator"], built["csi-plugin"] = filepath.Join(dir, "operator"), filepath.Join(dir, "csi-plugin")
-	more := map[string][]string{"operator": {"--poll-interval=1s", "--log-format=console"}}
-	for _, name := range []string{"operator", "csi-plugin", "csi-attacher", "csi-provisioner", "csi-resizer"} {
-		if images[name] == "" {
-			t.Fatalf("config/default names no image of %s, only %v", name, images)
-		}
-		s.Pods().Add(images[name], pods.Program{Path: built[name], Args: append([]string{"--kubeconfig=$(KUBECONFIG)"}, more[name]...)})
-	}
+	programs.MustStandFor(t, images, s.Pods())
 }
 
 // tellLogs shows how the programs' logs end.

@@ -15,12 +15,12 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/utils/ptr"
 	kubevirtv1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/stack"
 )
 
 // tenant is whose VMs run here.
@@ -49,13 +49,7 @@ func (s *site) migration(ctx context.Context, t *testing.T) {
 // newClaim makes a claim for a VM, of the default class, and waits until it is bound.
 func (s *site) newClaim(ctx context.Context, t *testing.T, name string) {
 	t.Helper()
-	must(t, s.Client.Create(ctx, &corev1.PersistentVolumeClaim{
-		ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: name},
-		Spec: corev1.PersistentVolumeClaimSpec{
-			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany}, VolumeMode: ptr.To(corev1.PersistentVolumeBlock),
-			Resources: corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}},
-		},
-	}))
+	must(t, s.Client.Create(ctx, stack.NewClaim(tenant, name, "")))
 	must(t, s.WaitFor(ctx, "the claim to be bound", func(ctx context.Context) (bool, error) {
 		return s.claim(ctx, t, name).Status.Phase == corev1.ClaimBound, nil
 	}))

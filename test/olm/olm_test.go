@@ -11,10 +11,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/utils/ptr"
 	kubevirtv1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -23,6 +21,7 @@ import (
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/handler"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/routeros"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/stack"
 )
 
 const (
@@ -115,14 +114,7 @@ func (s *site) deploy(ctx context.Context, t *testing.T, bundle string) {
 	must(t, s.Client.Create(ctx, s.sample(t, bundle)))
 	t.Log(s.condition(ctx, t, "Available", "True"))
 	must(t, s.CreateNamespace(ctx, tenant))
-	claim := &corev1.PersistentVolumeClaim{
-		ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: "disk"},
-		Spec: corev1.PersistentVolumeClaimSpec{ // of the default class
-			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany}, VolumeMode: ptr.To(corev1.PersistentVolumeBlock),
-			Resources: corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}},
-		},
-	}
-	must(t, s.Client.Create(ctx, claim))
+	must(t, s.Client.Create(ctx, stack.NewClaim(tenant, "disk", "")))
 	vm, err := s.CreateVMI(ctx, lab.NewVMI(tenant, "vm").WithDisk("disk").WithAnnotation(dualattach.TimeoutAnnotation, "3s"))
 	must(t, err)
 	must(t, s.WaitVMIRunning(ctx, vm))

@@ -13,14 +13,12 @@ import (
 	"strings"
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
-	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/binaries"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/pods"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/process"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/routeros"
@@ -38,24 +36,27 @@ const (
 // site is a cluster with KubeVirt and OLM, and an array beside it.
 type site struct {
 	*lab.Cluster
-	array *routeros.Server
-	key   []byte // of the array's user
-	dir   string // of what is built
-	tools binaries.Set
-	opm   *lab.Process
+	array     *routeros.Server
+	key       []byte // of the array's user
+	programs  stack.Programs
+	generator string // of bundles
+	opm       *lab.Process
 }
 
 func open(ctx context.Context, t *testing.T) *site {
 	t.Helper()
+	dir := t.TempDir()
+	s := &site{programs: stack.MustBuildPrograms(ctx, t, dir), generator: filepath.Join(dir, "bundle")}
+	if out, err := exec.CommandContext(ctx, "go", "-C", root+"/test/tools/bundle", "build", "-o", s.generator, ".").CombinedOutput(); err != nil {
+		t.Fatalf("build the generator of bundles: %v\n%s", err, out)
+	}
 	c, err := lab.Start(ctx, lab.Options{
-		Nodes: []string{"node-a", "node-b"},
-		Pods: &pods.Options{Play: func(pod *corev1.Pod) bool { // VMs, and what needs a kernel
-			return pod.Namespace != namespace || pod.Labels["app.kubernetes.io/name"] == "rds-csi-node"
-		}},
+		Nodes:    []string{"node-a", "node-b"},
+		Pods:     &pods.Options{Play: stack.Played},
 		Progress: t.Logf,
 	})
 	must(t, err)
-	s := &site{Cluster: c, dir: t.TempDir()}
+	s.Cluster = c
 	t.Cleanup(func() {
 		if t.Failed() {
 			s.tell(t)
@@ -65,10 +66,6 @@ func open(ctx context.Context, t *testing.T) *site {
 		}
 	})
 	s.array, s.key = stack.MustStartSimulator(t)
-	s.tools, err = binaries.Ensure(ctx, t.Logf, binaries.Kubernetes, binaries.Provisioner)
-	must(t, err)
-	s.build(ctx, t, root, "./cmd/...")
-	s.build(ctx, t, root+"/test/tools/bundle", ".")
 	must(t, c.StartOLM(ctx))
 	return s
 }
@@ -77,13 +74,6 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-func (s *site) build(ctx context.Context, t *testing.T, module, packages string) {
-	t.Helper()
-	if out, err := exec.CommandContext(ctx, "go", "-C", module, "build", "-o", s.dir+"/", packages).CombinedOutput(); err != nil {
-		t.Fatalf("build %s: %v\n%s", module, err, out)
 	}
 }
 
@@ -98,7 +88,7 @@ func (s *site) bundle(ctx context.Context, t *testing.T, version, replaces, tag 
 	must(t, err)
 	changed := strings.ReplaceAll(string(text), "newTag: dev\n", "newTag: "+tag+"\n")
 	must(t, os.WriteFile(images, []byte(changed), 0o600))
-	generate := exec.CommandContext(ctx, s.dir+"/bundle", "-config", dir+"/config", "-out", dir+"/bundle", "-version", version, "-replaces", replaces)
+	generate := exec.CommandContext(ctx, s.generator, "-config", dir+"/config", "-out", dir+"/bundle", "-version", version, "-replaces", replaces)
 	if out, err := generate.CombinedOutput(); err != nil {
 		t.Fatalf("generate bundle %s: %v\n%s", version, err, out)
 	}
@@ -116,19 +106,7 @@ func (s *site) addPrograms(t *testing.T, bundle string) {
 		r := r.(map[string]any)
 		images[r["name"].(string)] = r["image"].(string)
 	}
-	for name, path := range map[string]string{
-		"operator": s.dir + "/operator", "csi-plugin": s.dir + "/csi-plugin",
-		"csi-attacher": s.tools["csi-attacher"], "csi-provisioner": s.tools["csi-provisioner"], "csi-resizer": s.tools["csi-resizer"],
-	} {
-		if images[name] == "" || path == "" {
-			t.Fatalf("image %q of %s, program %q", images[name], name, path)
-		}
-		args := []string{"--kubeconfig=$(KUBECONFIG)"}
-		if name == "operator" {
-			args = append(args, "--poll-interval=1s", "--log-format=console")
-		}
-		s.Pods().Add(images[name], pods.Program{Path: path, Args: args})
-	}
+	s.programs.MustStandFor(t, images, s.Pods())
 }
 
 func readCSV(t *testing.T, bundle string) *unstructured.Unstructured {

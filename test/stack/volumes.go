@@ -28,15 +28,19 @@ func (s *Stack) CreateClass(ctx context.Context, name string, parameters map[str
 	})
 }
 
-// NewClaim is a claim of a shared block volume of 1 GiB, unless change says otherwise.
+// NewClaim is a claim of a shared block volume of 1 GiB, unless change says otherwise. The
+// class "" is for the cluster's default.
 func NewClaim(namespace, name, class string, change ...func(*corev1.PersistentVolumeClaim)) *corev1.PersistentVolumeClaim {
 	block := corev1.PersistentVolumeBlock
 	claim := &corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
 		Spec: corev1.PersistentVolumeClaimSpec{
-			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany}, VolumeMode: &block, StorageClassName: &class,
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany}, VolumeMode: &block,
 			Resources: corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}},
 		},
+	}
+	if class != "" {
+		claim.Spec.StorageClassName = &class
 	}
 	for _, f := range change {
 		f(claim)
