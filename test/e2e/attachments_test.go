@@ -187,14 +187,15 @@ func ledgerEdited(ctx context.Context, t *testing.T, y yard) {
 	y.edit(ctx, t, used, "rds1 g7")
 	wantEvents(ctx, t, y.Stack, y.ns, "idle", unexplained.EventDivergence)
 	wantEvents(ctx, t, y.Stack, y.ns, "used", unexplained.EventDivergence)
-	for _, kind := range []unexplained.Kind{unexplained.NotAttached, unexplained.NotExported, unexplained.NotPublished, unexplained.Exported} {
+	kinds := []unexplained.Kind{unexplained.NotAttached, unexplained.NotExported, unexplained.NotPublished, unexplained.Exported}
+	for _, kind := range kinds {
 		y.wantDivergence(ctx, t, kind, 1)
 	}
 	y.edit(ctx, t, idle, idleWas)
 	y.edit(ctx, t, used, usedWas)
 	wantEvents(ctx, t, y.Stack, y.ns, "idle", unexplained.EventAgree)
 	wantEvents(ctx, t, y.Stack, y.ns, "used", unexplained.EventAgree)
-	for _, kind := range []unexplained.Kind{unexplained.NotAttached, unexplained.NotExported, unexplained.NotPublished, unexplained.Exported} {
+	for _, kind := range kinds {
 		y.wantDivergence(ctx, t, kind, 0)
 	}
 }

@@ -28,19 +28,17 @@ func othersOnly(sc *scene) {
 }
 
 func toAnotherCluster(sc *scene) {
-	vm := sc.vm()
-	vmim := sc.migrate(vm, handler.Succeed(), lab.SendingTo("192.0.2.1:9185", sc.ns))
-	sc.must(sc.WaitMigration(sc.ctx, vmim, kubevirtv1.MigrationSynchronizing))
-	sc.checkSilence()
-	sc.delete(vmim)
-	sc.gone(vmim)
-	sc.checkSilence()
+	acrossClusters(sc, lab.SendingTo("192.0.2.1:9185", sc.ns), kubevirtv1.MigrationSynchronizing)
 }
 
 func fromAnotherCluster(sc *scene) {
-	vm := sc.vm()
-	vmim := sc.migrate(vm, handler.Succeed(), lab.Receiving(sc.ns))
-	sc.must(sc.WaitMigration(sc.ctx, vmim, kubevirtv1.MigrationWaitingForSync))
+	acrossClusters(sc, lab.Receiving(sc.ns), kubevirtv1.MigrationWaitingForSync)
+}
+
+// acrossClusters: one half of a migration, as far as it comes here.
+func acrossClusters(sc *scene, half lab.MigrateOption, phase kubevirtv1.VirtualMachineInstanceMigrationPhase) {
+	vmim := sc.migrate(sc.vm(), handler.Succeed(), half)
+	sc.must(sc.WaitMigration(sc.ctx, vmim, phase))
 	sc.checkSilence()
 	sc.delete(vmim)
 	sc.gone(vmim)
