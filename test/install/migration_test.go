@@ -184,11 +184,6 @@ func (s *site) nodePlugin(ctx context.Context, t *testing.T) string {
 	}}}
 	must(t, s.Client.Create(ctx, pod))
 	t.Cleanup(func() { must(t, s.Client.Delete(context.WithoutCancel(ctx), pod)) })
-	must(t, s.WaitFor(ctx, "the node plugin to be ready", func(ctx context.Context) (bool, error) {
-		err := s.Client.Get(ctx, client.ObjectKeyFromObject(pod), pod)
-		return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
-			return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
-		}), err
-	}))
+	must(t, s.WaitPod(ctx, pod, corev1.PodRunning))
 	return pod.Status.PodIP
 }

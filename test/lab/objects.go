@@ -147,11 +147,12 @@ func (c *Cluster) WaitPod(ctx context.Context, pod *corev1.Pod, phase corev1.Pod
 		if pod.Status.Phase != phase {
 			return false, nil
 		}
-		return phase != corev1.PodRunning || podReady(pod), nil
+		return phase != corev1.PodRunning || PodReady(pod), nil
 	})
 }
 
-func podReady(pod *corev1.Pod) bool {
+// PodReady reports whether a pod is ready.
+func PodReady(pod *corev1.Pod) bool {
 	for _, condition := range pod.Status.Conditions {
 		if condition.Type == corev1.PodReady {
 			return condition.Status == corev1.ConditionTrue

@@ -35,7 +35,7 @@ func (c *Cluster) ServiceAddresses(ctx context.Context, namespace, name, port st
 	var all []string
 	for i := range list.Items {
 		pod := &list.Items[i]
-		if number := targetPort(pod, &service.Spec.Ports[at]); number != 0 && pod.DeletionTimestamp == nil && podReady(pod) {
+		if number := targetPort(pod, &service.Spec.Ports[at]); number != 0 && pod.DeletionTimestamp == nil && PodReady(pod) {
 			all = append(all, net.JoinHostPort(pod.Status.PodIP, fmt.Sprint(number)))
 		}
 	}

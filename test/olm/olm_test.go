@@ -100,9 +100,7 @@ func (s *site) podsOf(ctx context.Context, t *testing.T, name string) []corev1.P
 	var list corev1.PodList
 	must(t, s.Client.List(ctx, &list, client.InNamespace(namespace), client.MatchingLabels{"app.kubernetes.io/name": name}))
 	return slices.DeleteFunc(list.Items, func(p corev1.Pod) bool {
-		return p.DeletionTimestamp != nil || !slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
-			return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
-		})
+		return p.DeletionTimestamp != nil || !lab.PodReady(&p)
 	})
 }
 

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -221,7 +220,7 @@ func TestPods(t *testing.T) {
 	t.Run("an exit and a failed probe are restarts", func(t *testing.T) { s.restarts(ctx, t) })
 	t.Run("a deleted pod gets SIGTERM and is replaced", func(t *testing.T) { s.deletion(ctx, t) })
 	t.Run("what is not supported waits", func(t *testing.T) { s.waits(ctx, t) })
-	t.Run("a DaemonSet's played pods", func(t *testing.T) { must(t, s.WaitFor(ctx, "two of them", s.pods("app=played", ready, 2))) })
+	t.Run("a DaemonSet's played pods", func(t *testing.T) { must(t, s.WaitFor(ctx, "two of them", s.pods("app=played", lab.PodReady, 2))) })
 }
 
 // pods is a condition: so many pods are as they should be, and there are no others.
@@ -244,14 +243,8 @@ func (s site) list(ctx context.Context, selector string) ([]corev1.Pod, error) {
 	return list.Items, err
 }
 
-func ready(pod *corev1.Pod) bool {
-	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
-	})
-}
-
 func (s site) sees(ctx context.Context, t *testing.T) {
-	must(t, s.WaitFor(ctx, "two ready pods", s.pods("app=web", ready, 2)))
+	must(t, s.WaitFor(ctx, "two ready pods", s.pods("app=web", lab.PodReady, 2)))
 	at, err := s.ServiceAddresses(ctx, "pods", "web", "http")
 	must(t, err)
 	if len(at) != 2 {
@@ -298,7 +291,7 @@ func (s site) restarts(ctx context.Context, t *testing.T) {
 		return func(ctx context.Context) (bool, error) {
 			err := s.Client.Get(ctx, client.ObjectKeyFromObject(pod), pod)
 			c := pod.Status.ContainerStatuses[0]
-			return err == nil && ready(pod) && c.RestartCount == n && c.LastTerminationState.Terminated.ExitCode == code, err
+			return err == nil && lab.PodReady(pod) && c.RestartCount == n && c.LastTerminationState.Terminated.ExitCode == code, err
 		}
 	}
 	must(t, s.WaitFor(ctx, "a restart after exit 3", restarted(1, 3)))
@@ -323,7 +316,7 @@ func (s site) deletion(ctx context.Context, t *testing.T) {
 		if err := s.Client.Get(ctx, client.ObjectKeyFromObject(&pod), &corev1.Pod{}); err == nil {
 			return false, nil
 		}
-		return s.pods("app=web", ready, 2)(ctx)
+		return s.pods("app=web", lab.PodReady, 2)(ctx)
 	}))
 	if content, err := os.ReadFile(ended); err != nil || string(content) != "by SIGTERM" {
 		t.Errorf("it ended %q, %v", content, err)
