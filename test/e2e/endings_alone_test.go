@@ -26,9 +26,7 @@ func TestEndingsWithoutVirtController(t *testing.T) {
 // so on the VMIM. That is shown as it is, and ends well when virt-controller is back.
 func virtControllerRestarted(sc *scene) {
 	vm := sc.vm()
-	vmim := sc.migrate(vm, handler.HoldingAt(handler.Switch))
-	sc.must(sc.WaitStep(sc.ctx, vmim, handler.Switch))
-	sc.shows(vmim, dual)
+	vmim := sc.holdDual(vm)
 	controller := sc.Process("virt-controller")
 	controller.Kill()
 	sc.t.Cleanup(func() {

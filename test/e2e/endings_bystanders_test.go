@@ -63,9 +63,7 @@ func betweenClaims(sc *scene) {
 func betweenClaimsShownLate(sc *scene) {
 	vm := sc.vm()
 	sc.claim("new")
-	vmim := sc.migrate(vm, handler.HoldingAt(handler.Switch))
-	sc.must(sc.WaitStep(sc.ctx, vmim, handler.Switch))
-	sc.shows(vmim, dual)
+	vmim := sc.holdDual(vm)
 	sc.must(sc.PlanVolumeMigration(sc.ctx, vm, "vm", "new"))
 	takenBack := conditions{"False/NotInvolved", "False/NotInvolved", "False/WithinDeadline"}
 	sc.shows(vmim, takenBack)

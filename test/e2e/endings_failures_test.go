@@ -85,9 +85,7 @@ func cancelledAt(step handler.Step) func(*scene) {
 // vmiDeleted: everything goes, the migration with it. It failed, as KubeVirt says.
 func vmiDeleted(sc *scene) {
 	vm := sc.vm()
-	vmim := sc.migrate(vm, handler.HoldingAt(handler.Switch))
-	sc.must(sc.WaitStep(sc.ctx, vmim, handler.Switch))
-	sc.shows(vmim, dual)
+	vmim := sc.holdDual(vm)
 	sc.delete(vm)
 	sc.must(sc.WaitVMIGone(sc.ctx, vm))
 	sc.gone(vmim)

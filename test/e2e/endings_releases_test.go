@@ -26,9 +26,7 @@ func well(b *lab.Behaviour)  { b.NeverUnmount = false }
 func sourceDead(sc *scene) {
 	source := sc.node("source")
 	vm := sc.vm(on(source))
-	vmim := sc.migrate(vm, handler.HoldingAt(handler.Switch), lab.To("node-a"))
-	sc.must(sc.WaitStep(sc.ctx, vmim, handler.Switch))
-	sc.shows(vmim, dual)
+	vmim := sc.holdDual(vm, lab.To("node-a"))
 	sc.must(source.PowerOff(sc.ctx))
 	sc.limitIn(vm, vmim, 6*time.Second)
 	sc.overdue(vm, vmim, dual, dualattach.DualAttached, "node "+source.Name+" is not Ready", "delete vmim "+vmim.Name)
@@ -67,11 +65,7 @@ func targetDead(sc *scene) {
 // sourceNeverUnmounts: the VM has moved and runs; its old node is Ready and keeps
 // the volume. Kubernetes never forces that, so somebody must hear of it.
 func sourceNeverUnmounts(sc *scene) {
-	source := sc.node("source")
-	source.Behave(stuck)
-	vm := sc.vm(on(source))
-	vmim := sc.migrate(vm, handler.Succeed(), lab.To("node-a"))
-	sc.shows(vmim, releasing)
+	source, vm, vmim := sc.onItsWay()
 	sc.says(vmim, dualattach.ConditionDualAttached, "still attached on "+source.Name, "--release-deadline: "+releaseDeadline.String())
 	sc.measures("dual/vm", "deadline/"+vmim.Name+"/ReleasingSource")
 	sc.overdue(vm, vmim, releasing, dualattach.ReleasingSource, source.Name+" (source) has not released it", "kubectl describe node "+source.Name)
@@ -87,11 +81,7 @@ func sourceNeverUnmounts(sc *scene) {
 // deletedWhileReleasing: a VMIM that is over may be deleted, by KubeVirt or anybody;
 // its volumes are watched to the end all the same.
 func deletedWhileReleasing(sc *scene) {
-	source := sc.node("source")
-	source.Behave(stuck)
-	vm := sc.vm(on(source))
-	vmim := sc.migrate(vm, handler.Succeed(), lab.To("node-a"))
-	sc.shows(vmim, releasing)
+	source, _, vmim := sc.onItsWay()
 	sc.delete(vmim)
 	sc.gone(vmim)
 	sc.measures("dual/vm", "deadline/"+vmim.Name+"/ReleasingSource")

@@ -26,9 +26,7 @@ var repetitions = []scenario{
 func twoInARow(sc *scene) {
 	vm := sc.vm()
 	for range 2 {
-		vmim := sc.migrate(vm, handler.HoldingAt(handler.Switch))
-		sc.must(sc.WaitStep(sc.ctx, vmim, handler.Switch))
-		sc.shows(vmim, dual)
+		vmim := sc.holdDual(vm)
 		sc.Release(vm)
 		sc.shows(vmim, completed)
 		sc.told("vm", "MigrationCompleted", vmim.Name)
@@ -75,9 +73,7 @@ func thereAndBack(sc *scene) {
 	first, vm, there := sc.onItsWay()
 	sc.limit(vm, time.Minute)
 	old := sc.attachment(first)
-	back := sc.migrate(vm, handler.HoldingAt(handler.Switch), lab.To(first.Name))
-	sc.must(sc.WaitStep(sc.ctx, back, handler.Switch))
-	sc.shows(back, dual)
+	back := sc.holdDual(vm, lab.To(first.Name))
 	sc.shows(there, superseded)
 	sc.says(there, dualattach.ConditionDualAttached, "a newer migration or start of the VM uses node "+first.Name)
 	if now := sc.attachment(first); now != old {

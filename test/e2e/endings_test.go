@@ -187,6 +187,15 @@ func (sc *scene) migrate(vm *lab.VMI, course handler.Course, options ...lab.Migr
 	return vmim
 }
 
+// holdDual begins a migration and holds it while both nodes have the volumes.
+func (sc *scene) holdDual(vm *lab.VMI, options ...lab.MigrateOption) *lab.VMIM {
+	sc.t.Helper()
+	vmim := sc.migrate(vm, handler.HoldingAt(handler.Switch), options...)
+	sc.must(sc.WaitStep(sc.ctx, vmim, handler.Switch))
+	sc.shows(vmim, dual)
+	return vmim
+}
+
 // resume lets a migration go on once it is held before a step.
 func (sc *scene) resume(vm *lab.VMI, vmim *lab.VMIM, step handler.Step) {
 	sc.t.Helper()

@@ -35,9 +35,7 @@ func hotpluggedVolume(sc *scene) {
 		}
 		return false
 	}))
-	vmim := sc.migrate(vm, handler.HoldingAt(handler.Switch))
-	sc.must(sc.WaitStep(sc.ctx, vmim, handler.Switch))
-	sc.shows(vmim, dual)
+	vmim := sc.holdDual(vm)
 	sc.says(vmim, dualattach.ConditionDualAttached, "claims extra, vm")
 	sc.measures("dual/vm", "dual/extra", "deadline/"+vmim.Name+"/DualAttached")
 	sc.Release(vm)
@@ -106,9 +104,7 @@ func attachErrorOnOne(sc *scene) {
 func detachErrorOnOne(sc *scene) {
 	slot := sc.claim("data")
 	vm := sc.vm(withDisk("data"))
-	vmim := sc.migrate(vm, handler.HoldingAt(handler.Switch))
-	sc.must(sc.WaitStep(sc.ctx, vmim, handler.Switch))
-	sc.shows(vmim, dual)
+	vmim := sc.holdDual(vm)
 	source := vm.Status.NodeName
 	relent := sc.refuse(slot)
 	sc.Release(vm)
@@ -133,9 +129,7 @@ func detachErrorOnOne(sc *scene) {
 func besideOthers(sc *scene) {
 	sc.foreignClaim("theirs")
 	vm := sc.vm(withDisk("theirs"))
-	vmim := sc.migrate(vm, handler.HoldingAt(handler.Switch))
-	sc.must(sc.WaitStep(sc.ctx, vmim, handler.Switch))
-	sc.shows(vmim, dual)
+	vmim := sc.holdDual(vm)
 	sc.measures("dual/vm", "deadline/"+vmim.Name+"/DualAttached")
 	sc.Release(vm)
 	sc.shows(vmim, completed)
