@@ -59,7 +59,7 @@ func (r *Reconciler) apply(ctx context.Context, want *unstructured.Unstructured)
 		live = nil
 	case err != nil:
 		return fmt.Errorf("read %s: %w", describe(want), err)
-	case !foreign && live.GetLabels()[ManagedBy] != managedByValue:
+	case !foreign && !ours(live):
 		return &foreignError{what: describe(want)}
 	case contains(live.Object, want.Object):
 		return nil
@@ -87,7 +87,7 @@ func (r *Reconciler) write(ctx context.Context, want, live *unstructured.Unstruc
 
 // replaceable objects are but names for parameters: nothing depends on their identity.
 func replaceable(u *unstructured.Unstructured) bool {
-	return u.GetKind() == "StorageClass" || u.GetKind() == kindSnapshotClass.Kind
+	return u.GetKind() == kindStorageClass.Kind || u.GetKind() == kindSnapshotClass.Kind
 }
 
 // kinds are all that the operator makes, in the order in which they are deleted: who
@@ -96,7 +96,7 @@ var kinds = []struct {
 	gvk        schema.GroupVersionKind
 	namespaced bool
 }{
-	{storagev1.SchemeGroupVersion.WithKind("StorageClass"), false},
+	{kindStorageClass, false},
 	{kindSnapshotClass, false},
 	{kindServiceMonitor, true},
 	{kindPrometheusRule, true},
@@ -106,11 +106,16 @@ var kinds = []struct {
 	{storagev1.SchemeGroupVersion.WithKind("CSIDriver"), false},
 }
 
-// prune deletes what is ours, but for what is wanted.
+// prune deletes what is ours, but for what is wanted. It lists nothing while the same
+// is wanted and served as at the last time.
 func (r *Reconciler) prune(ctx context.Context, wanted []*unstructured.Unstructured, f Facts) error {
 	keep := map[string]bool{}
 	for _, object := range wanted {
 		keep[describe(object)] = true
+	}
+	wants := fmt.Sprint(keep, f.Served)
+	if wants == r.pruned {
+		return nil
 	}
 	for _, kind := range kinds {
 		if slices.Contains(Optional, kind.gvk) && !f.Served[kind.gvk] || kind.gvk == kindStorageProfile {
@@ -136,8 +141,12 @@ func (r *Reconciler) prune(ctx context.Context, wanted []*unstructured.Unstructu
 			}
 		}
 	}
+	r.pruned = wants
 	return nil
 }
+
+// ours reports whether an object is marked as the operator's.
+func ours(o client.Object) bool { return o.GetLabels()[ManagedBy] == managedByValue }
 
 // describe names an object for people.
 func describe(u *unstructured.Unstructured) string {

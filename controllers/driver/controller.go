@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -24,7 +25,10 @@ import (
 const Finalizer = "rds.csi.srvlab.io/driver"
 
 const (
-	// servedAgain is how often the cluster is asked for kinds that it did not have.
+	// lookAgain is how often all is compared, as not every kind is watched.
+	lookAgain = 10 * time.Minute
+	// servedAgain is how often the cluster is asked for kinds that it did not have, and
+	// for names that others' objects have.
 	servedAgain = time.Minute
 	// notYetAgain is how soon an object that CDI is about to make is looked for again.
 	notYetAgain = 5 * time.Second
@@ -59,6 +63,7 @@ type Config struct {
 type Reconciler struct {
 	Config
 	client client.Client
+	pruned string // what was wanted when what was not was last deleted
 }
 
 // New makes a reconciler.
@@ -82,33 +87,29 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if err := r.report(ctx, d, o); err != nil {
 		return reconcile.Result{}, err
 	}
-	return reconcile.Result{RequeueAfter: o.again}, o.retry
+	if o.retry != nil {
+		return reconcile.Result{}, o.retry
+	}
+	return reconcile.Result{RequeueAfter: o.again}, nil
 }
 
 // deploy writes what is wanted and observes what there is.
 func (r *Reconciler) deploy(ctx context.Context, d *v1alpha1.RDSDriver) observation {
-	o := observation{arrays: r.Arrays.Status(&d.Spec)}
+	o := observation{arrays: r.Arrays.Status(&d.Spec), again: lookAgain}
 	facts, err := r.facts(ctx, d)
 	if err != nil {
 		o.fail(err)
 		return o
 	}
 	if slices.ContainsFunc(Optional, func(k schema.GroupVersionKind) bool { return !facts.Served[k] }) {
-		o.again = servedAgain
+		o.lookWithin(servedAgain)
 	}
 	wanted, err := Desired(d, facts)
 	if err != nil {
 		o.fail(err)
 		return o
 	}
-	for _, object := range wanted {
-		switch err := r.apply(ctx, object); {
-		case errors.Is(err, errNotYet):
-			o.again = notYetAgain
-		case err != nil:
-			o.fail(err)
-		}
-	}
+	r.applyAll(ctx, wanted, &o)
 	if err := r.prune(ctx, wanted, facts); err != nil {
 		o.fail(err)
 	}
@@ -116,6 +117,25 @@ func (r *Reconciler) deploy(ctx context.Context, d *v1alpha1.RDSDriver) observat
 		o.fail(err)
 	}
 	return o
+}
+
+// applyAll makes what is wanted. The profile of a class is left alone unless the class,
+// which comes before it, is ours.
+func (r *Reconciler) applyAll(ctx context.Context, wanted []*unstructured.Unstructured, o *observation) {
+	classes := map[string]bool{}
+	for _, object := range wanted {
+		if object.GroupVersionKind() == kindStorageProfile && !classes[object.GetName()] {
+			continue
+		}
+		switch err := r.apply(ctx, object); {
+		case errors.Is(err, errNotYet):
+			o.lookWithin(notYetAgain)
+		case err != nil:
+			o.fail(err)
+		case object.GroupVersionKind() == kindStorageClass:
+			classes[object.GetName()] = true
+		}
+	}
 }
 
 // facts asks the cluster for what Desired must know.
@@ -249,14 +269,21 @@ func (r *Reconciler) attached(ctx context.Context, driver string) ([]string, err
 	return all, nil
 }
 
-// releaseProfiles gives up our fields of CDI's profiles.
+// releaseProfiles gives up our fields of CDI's profiles, but for those of others' classes.
 func (r *Reconciler) releaseProfiles(ctx context.Context, d *v1alpha1.RDSDriver, f Facts) error {
 	if !f.Served[kindStorageProfile] {
 		return nil
 	}
 	var errs []error
 	for _, c := range d.Spec.StorageClasses {
-		live := newObject(kindStorageProfile, "", c.Name)
+		class, live := newObject(kindStorageClass, "", c.Name), newObject(kindStorageProfile, "", c.Name)
+		switch err := r.client.Get(ctx, client.ObjectKeyFromObject(class), class); {
+		case client.IgnoreNotFound(err) != nil:
+			errs = append(errs, err)
+			continue
+		case err == nil && !ours(class):
+			continue
+		}
 		if err := r.client.Get(ctx, client.ObjectKeyFromObject(live), live); err != nil {
 			errs = append(errs, client.IgnoreNotFound(err))
 			continue

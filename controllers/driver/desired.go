@@ -38,6 +38,8 @@ const (
 	linuxLabel  = corev1.LabelOSStable
 )
 
+var kindStorageClass = storagev1.SchemeGroupVersion.WithKind("StorageClass")
+
 // Kinds of others, which a cluster may or may not have.
 var (
 	kindSnapshotClass  = schema.GroupVersionKind{Group: "snapshot.storage.k8s.io", Version: "v1", Kind: "VolumeSnapshotClass"}

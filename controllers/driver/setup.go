@@ -24,16 +24,18 @@ import (
 // shows in no object, such as an array that stops answering.
 func (r *Reconciler) SetupWithManager(mgr manager.Manager, woken <-chan event.GenericEvent) error {
 	all := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request { return requests(ctx, mgr.GetClient()) })
-	ours := builder.WithPredicates(predicate.NewPredicateFuncs(func(o client.Object) bool { return o.GetLabels()[ManagedBy] == managedByValue }))
+	changes := predicate.NewPredicateFuncs(ours)
+	changes.DeleteFunc = nil // what goes and was not ours may free a name
+	made := builder.WithPredicates(changes)
 	return builder.ControllerManagedBy(mgr).
 		Named("rdsdriver").
 		For(&v1alpha1.RDSDriver{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		WatchesMetadata(&corev1.Secret{}, all).
-		WatchesMetadata(&corev1.ConfigMap{}, all, ours).
-		WatchesMetadata(&appsv1.Deployment{}, all, ours).
-		WatchesMetadata(&appsv1.DaemonSet{}, all, ours).
-		WatchesMetadata(&storagev1.CSIDriver{}, all, ours).
-		WatchesMetadata(&storagev1.StorageClass{}, all, ours).
+		WatchesMetadata(&corev1.ConfigMap{}, all, made).
+		WatchesMetadata(&appsv1.Deployment{}, all, made).
+		WatchesMetadata(&appsv1.DaemonSet{}, all, made).
+		WatchesMetadata(&storagev1.CSIDriver{}, all, made).
+		WatchesMetadata(&storagev1.StorageClass{}, all, made).
 		WatchesRawSource(source.Channel(woken, all)).
 		Complete(r)
 }

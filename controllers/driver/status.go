@@ -22,7 +22,7 @@ type observation struct {
 	arrays           []v1alpha1.ArrayStatus
 	grant            grant
 	waits            []string      // the attachments that a deletion waits for
-	again            time.Duration // when to look again although nothing changes; 0: not
+	again            time.Duration // when to look again although nothing changes
 }
 
 type grant struct {
@@ -30,15 +30,22 @@ type grant struct {
 	message        string
 }
 
-// fail keeps an error as a problem; one that an administrator must mend is not retried.
+// fail keeps an error as a problem; one that an administrator must mend is not retried,
+// but looked at again before long where mending it may go unseen.
 func (o *observation) fail(err error) {
 	o.problems = append(o.problems, err.Error())
 	var foreign *foreignError
 	var key *missingKeyError
-	if !errors.As(err, &foreign) && !errors.As(err, &key) {
+	switch {
+	case errors.As(err, &foreign):
+		o.lookWithin(servedAgain)
+	case !errors.As(err, &key):
 		o.retry = errors.Join(o.retry, err)
 	}
 }
+
+// lookWithin asks for another look, if none is due sooner.
+func (o *observation) lookWithin(d time.Duration) { o.again = min(o.again, d) }
 
 // rollout is how far the pods of a workload are.
 type rollout struct {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -19,7 +20,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/driver/v1alpha1"
@@ -324,21 +327,63 @@ func (s *site) changes(ctx context.Context, t *testing.T) {
 		return strings.Contains(fmt.Sprint(deployment.Spec.Template.Spec.Containers[0].Args), "--log-level=1"), err
 	}))
 
-	// A class of somebody else's is left alone, and named.
-	must(t, s.client.Create(ctx, &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "fast"}, Provisioner: "example.com/other"}))
+	must(t, s.client.Delete(ctx, s.profile(ctx, t, "rds")))
+	s.foreignClass(ctx, t)
+	must(t, s.WaitFor(ctx, "the profile to be back and filled in", func(ctx context.Context) (bool, error) {
+		profile := s.profile(ctx, t, "rds")
+		sets, _, err := unstructured.NestedSlice(profile.Object, "spec", "claimPropertySets")
+		return len(sets) == 3, err
+	}))
+}
+
+// foreignClass: a class of somebody else's is left alone with its StorageProfile, and
+// named; once it is deleted, ours is made.
+func (s *site) foreignClass(ctx context.Context, t *testing.T) {
+	class := &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "fast"}, Provisioner: "example.com/other"}
+	must(t, s.client.Create(ctx, class))
+	choice := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"claimPropertySets":[{"accessModes":["ReadWriteOnce"],"volumeMode":"Filesystem"}]}}`))
+	chosen := s.profile(ctx, t, class.Name)
+	must(t, s.Client.Patch(ctx, chosen, choice))
 	s.update(ctx, t, func(d *v1alpha1.RDSDriver) {
-		d.Spec.StorageClasses = append(d.Spec.StorageClasses, v1alpha1.StorageClass{Name: "fast"})
+		d.Spec.StorageClasses = append(d.Spec.StorageClasses, v1alpha1.StorageClass{Name: class.Name})
 	})
 	c := s.waitCondition(ctx, t, v1alpha1.ConditionDegraded, metav1.ConditionTrue)
 	if !strings.Contains(c.Message, "StorageClass fast exists and was not made by this operator") {
 		t.Errorf("Degraded: %s", c.Message)
 	}
-	s.update(ctx, t, func(d *v1alpha1.RDSDriver) { d.Spec.StorageClasses = d.Spec.StorageClasses[:1] })
-	s.waitCondition(ctx, t, v1alpha1.ConditionDegraded, metav1.ConditionFalse)
-	must(t, s.client.Get(ctx, client.ObjectKey{Name: "fast"}, class))
+	must(t, s.client.Get(ctx, client.ObjectKeyFromObject(class), class))
 	if class.Provisioner != "example.com/other" {
 		t.Errorf("the other class was changed: %+v", class)
 	}
+	if diff := cmp.Diff(chosen.Object["spec"], s.profile(ctx, t, class.Name).Object["spec"]); diff != "" {
+		t.Errorf("the profile of the other class was changed (-was +is):\n%s", diff)
+	}
+	soon, cancel := context.WithTimeout(ctx, 20*time.Second) // no timer of the operator's is as short
+	defer cancel()
+	must(t, s.client.Delete(ctx, class))
+	s.waitCondition(soon, t, v1alpha1.ConditionDegraded, metav1.ConditionFalse)
+	must(t, s.client.Get(ctx, client.ObjectKeyFromObject(class), class))
+	if class.Provisioner != driverName {
+		t.Errorf("the class is %s's", class.Provisioner)
+	}
+	s.update(ctx, t, func(d *v1alpha1.RDSDriver) { d.Spec.StorageClasses = d.Spec.StorageClasses[:1] })
+	must(t, s.WaitFor(ctx, "our class to go", func(ctx context.Context) (bool, error) {
+		err := s.client.Get(ctx, client.ObjectKeyFromObject(class), class)
+		return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
+	}))
+}
+
+// profile is what CDI makes for a class, once it has.
+func (s *site) profile(ctx context.Context, t *testing.T, class string) *unstructured.Unstructured {
+	t.Helper()
+	profile := &unstructured.Unstructured{}
+	profile.SetAPIVersion("cdi.kubevirt.io/v1beta1")
+	profile.SetKind("StorageProfile")
+	must(t, s.WaitFor(ctx, "the StorageProfile of class "+class, func(ctx context.Context) (bool, error) {
+		err := s.Client.Get(ctx, client.ObjectKey{Name: class}, profile)
+		return err == nil, client.IgnoreNotFound(err)
+	}))
+	return profile
 }
 
 // arrayAway: the status says so, in words that help, and when it is back.
