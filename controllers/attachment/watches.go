@@ -75,7 +75,7 @@ func requests(ctx context.Context, names []string, err error) []reconcile.Reques
 
 func podChanged(e event.UpdateEvent) bool {
 	a, b := e.ObjectOld.(*corev1.Pod), e.ObjectNew.(*corev1.Pod)
-	return a.Status.Phase != b.Status.Phase || a.Spec.NodeName != b.Spec.NodeName || (a.DeletionTimestamp == nil) != (b.DeletionTimestamp == nil)
+	return a.Status.Phase != b.Status.Phase || a.Spec.NodeName != b.Spec.NodeName || !a.DeletionTimestamp.Equal(b.DeletionTimestamp)
 }
 
 func readinessChanged(e event.UpdateEvent) bool {

@@ -36,7 +36,7 @@ func (g *Gatherer) Ours(pv *corev1.PersistentVolume) bool {
 	return pv.Spec.CSI != nil && pv.Spec.CSI.Driver == g.Driver && pv.Spec.ClaimRef != nil
 }
 
-// Volume reads a volume, its attachments and the live pods that use it; nil when
+// Volume reads a volume, its attachments and the pods that use it; nil when
 // it is gone or none of ours. The caller sets Limits, Migrating and Memory.
 func (g *Gatherer) Volume(ctx context.Context, name string, now time.Time) (*Volume, error) {
 	var pv corev1.PersistentVolume
@@ -101,7 +101,7 @@ func (g *Gatherer) attachments(ctx context.Context, v *Volume) error {
 	return nil
 }
 
-// users reads the live pods that use a volume's claim, and which VMI each is of.
+// users reads the pods that use a volume's claim, and which VMI each is of.
 func (g *Gatherer) users(ctx context.Context, v *Volume) error {
 	var list corev1.PodList
 	if err := g.Client.List(ctx, &list, client.InNamespace(v.Claim.Namespace), client.MatchingFields{byClaim: v.Claim.Name}); err != nil {
@@ -109,7 +109,7 @@ func (g *Gatherer) users(ctx context.Context, v *Volume) error {
 	}
 	for i := range list.Items {
 		pod := &list.Items[i]
-		if !live(pod) {
+		if !present(pod) {
 			continue
 		}
 		switch orphan, err := g.orphan(ctx, pod); {
@@ -119,20 +119,26 @@ func (g *Gatherer) users(ctx context.Context, v *Volume) error {
 			continue
 		}
 		key, ofInstance := g.InstanceOfPod(ctx, pod)
-		v.Snapshot.Pods = append(v.Snapshot.Pods, unexplained.Pod{Name: pod.Name, UID: string(pod.UID), Node: pod.Spec.NodeName, VM: key.Name})
-		if ofInstance && !slices.Contains(v.Instances, key) {
+		user := unexplained.Pod{Name: pod.Name, UID: string(pod.UID), Node: pod.Spec.NodeName, VM: key.Name}
+		if pod.DeletionTimestamp != nil {
+			user.Leaving = pod.DeletionTimestamp.Time // the grace is in it
+		}
+		v.Snapshot.Pods = append(v.Snapshot.Pods, user)
+		if ofInstance && live(pod) && !slices.Contains(v.Instances, key) {
 			v.Instances = append(v.Instances, key)
 		}
 	}
 	return nil
 }
 
-// live reports a pod that may use its volumes now or soon: bound to a node, not
-// over, and not on its way out.
-func live(pod *corev1.Pod) bool {
-	return pod.Spec.NodeName != "" && pod.DeletionTimestamp == nil &&
-		pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed
+// present reports a pod that may use its volumes now or soon: bound to a node and not
+// over.
+func present(pod *corev1.Pod) bool {
+	return pod.Spec.NodeName != "" && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed
 }
+
+// live reports one that is not on its way out.
+func live(pod *corev1.Pod) bool { return present(pod) && pod.DeletionTimestamp == nil }
 
 // orphan reports a hotplug pod that its launcher left behind: it is next to go.
 func (g *Gatherer) orphan(ctx context.Context, pod *corev1.Pod) (bool, error) {

@@ -29,6 +29,8 @@ func plain(name, node string, change ...func(*corev1.Pod)) *corev1.Pod {
 func TestVolumePods(t *testing.T) {
 	phase := func(p corev1.PodPhase) func(*corev1.Pod) { return func(pod *corev1.Pod) { pod.Status.Phase = p } }
 	going := func(pod *corev1.Pod) { now := at(5); pod.DeletionTimestamp = &now }
+	leaving := launcher("y", b, 0, "disk")
+	going(leaving)
 	owner := launcher("run", a, 0)
 	ephemeral := plain("own", a)
 	ephemeral.Spec.Volumes = []corev1.Volume{{Name: "scratch", VolumeSource: corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}}}}
@@ -46,7 +48,9 @@ func TestVolumePods(t *testing.T) {
 		"not scheduled": {"", []client.Object{plain("x", "")}, nil, 0},
 		"succeeded":     {"A finished clone or importer pod.", []client.Object{plain("x", a, phase(corev1.PodSucceeded))}, nil, 0},
 		"failed":        {"", []client.Object{plain("x", a, phase(corev1.PodFailed))}, nil, 0},
-		"terminating":   {"The old launcher of a VM that restarts.", []client.Object{launcher("x", a, 0, "disk"), plain("y", b, going)}, []unexplained.Pod{{Name: "x", UID: "uid-x", Node: a, VM: "web"}}, 1},
+		"terminating": {"The old launcher of a VM that restarts.", []client.Object{plain("x", a), leaving},
+			[]unexplained.Pod{{Name: "x", UID: "uid-x", Node: a}, {Name: "y", UID: "uid-y", Node: b, VM: "web", Leaving: at(5).Time}}, 0},
+		"terminated":    {"Its containers have ended; only the unmount is left.", []client.Object{plain("x", a, going, phase(corev1.PodSucceeded))}, nil, 0},
 		"another claim": {"", []client.Object{launcher("x", a, 0, "data")}, nil, 0},
 		"VM": {"Its launcher and its hotplug pod are one owner.", []client.Object{owner, launcher("x", a, 0, "disk"), hotplug(owner, "disk")},
 			[]unexplained.Pod{{Name: "x", UID: "uid-x", Node: a, VM: "web"}, {Name: "hp-volume-run", Node: a, VM: "web"}}, 1},

@@ -2,6 +2,7 @@ package unexplained
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/rds"
@@ -53,6 +54,17 @@ func (w *world) pod(name, node string) *world { return w.launcher("", name, node
 // launcher runs a pod of a VM.
 func (w *world) launcher(vm, name, node string) *world {
 	w.Pods = append(w.Pods, Pod{Name: name, UID: "uid-" + name, Node: node, VM: vm})
+	return w
+}
+
+// leave asks the pods on a node to end within d.
+func (w *world) leave(node string, d time.Duration) *world {
+	w.Pods = slices.Clone(w.Pods)
+	for i := range w.Pods {
+		if w.Pods[i].Node == node {
+			w.Pods[i].Leaving = w.Now.Add(d)
+		}
+	}
 	return w
 }
 

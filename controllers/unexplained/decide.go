@@ -67,6 +67,11 @@ func Decide(s Snapshot) Assessment {
 		// The end of a migration may pass without anything of the volume changing.
 		a.wake(s.Now.Add(s.Limits.Settle))
 	}
+	for _, p := range s.Pods {
+		if s.Now.Before(p.Leaving) {
+			a.wake(p.Leaving)
+		}
+	}
 	s.settle(&a)
 	return a
 }

@@ -68,6 +68,13 @@ func TestHistories(t *testing.T) {
 			{180 * second, nothing, []string{EventLingering}, 0},
 			{time.Hour, func(w *world) { drop(a)(w); w.publish(b) }, []string{EventResolved}, 0},
 		}},
+		"a VM shut down": {"The time that its guest was given does not count.", quiet().attach(a).launcher("web", "web-1", a), []look{
+			{0, nothing, nil, 0},
+			{0, func(w *world) { w.leave(a, 210*second) }, nil, 210 * second},
+			{200 * second, nothing, nil, 10 * second},
+			{10 * second, nothing, nil, 180 * second},
+			{180 * second, nothing, []string{EventLingering}, 0},
+		}},
 		"lingering, not ready": {"The node's state decides how long.", quiet().attach(a), []look{
 			{0, nothing, nil, 180 * second},
 			{100 * second, func(w *world) { w.on(a, func(x *Attachment) { x.Ready = false }) }, nil, 320 * second},

@@ -19,7 +19,7 @@ func (s *Snapshot) findings() (found []Finding, explained bool) {
 		switch {
 		case a.NodeGone:
 			found = append(found, s.nodeGone(a))
-		case len(s.podsOn(a.Node)) > 0:
+		case len(s.podsOn(a.Node)) > 0, s.ending(a):
 		case slices.Contains(s.Migrating, a.Node):
 			explained = true
 		default:

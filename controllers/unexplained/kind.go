@@ -8,7 +8,8 @@ const (
 	// DualAttach: live pods on two attached nodes, of different owners, or of one
 	// VM that is not migrating.
 	DualAttach Kind = iota + 1
-	// Lingering: attached on a node where no live pod uses the volume.
+	// Lingering: attached on a node where no live pod uses the volume, and none that
+	// still has time to end.
 	Lingering
 	// TooMany: attached on more nodes than may ever hold the volume.
 	TooMany

@@ -15,7 +15,7 @@ import (
 // step draws a change of the world.
 func step(t *rapid.T, w *world) {
 	node := rapid.SampledFrom([]string{a, b, c}).Draw(t, "node")
-	switch rapid.SampledFrom([]string{"time", "attach", "detach", "pod", "VM", "end", "publish", "unpublish", "export",
+	switch rapid.SampledFrom([]string{"time", "attach", "detach", "pod", "VM", "leave", "end", "publish", "unpublish", "export",
 		"stale", "read", "foreign", "ready", "gone", "migrate"}).Draw(t, "change") {
 	case "attach":
 		if !slices.ContainsFunc(w.Attachments, func(x Attachment) bool { return x.Node == node }) {
@@ -27,6 +27,8 @@ func step(t *rapid.T, w *world) {
 		w.pod("pod-"+node, node)
 	case "VM":
 		w.launcher("web", "web-"+node, node)
+	case "leave":
+		w.leave(node, time.Duration(rapid.IntRange(0, 1000).Draw(t, "grace"))*time.Second)
 	case "end":
 		w.Pods = slices.DeleteFunc(slices.Clone(w.Pods), func(p Pod) bool { return p.Node == node })
 	case "publish":
@@ -129,6 +131,9 @@ func TestHistory(t *testing.T) {
 			for _, f := range found {
 				if f.Kind == DualAttach && w.Sharing == AnyTwo || f.Kind.OfArray() && !w.Told.Ledger.Known {
 					t.Fatalf("%s is nobody's fault here", f.Kind)
+				}
+				if f.Kind == Lingering && slices.ContainsFunc(w.Attachments, func(x Attachment) bool { return x.Node == f.Node && w.ending(x) }) {
+					t.Fatalf("%s: a pod there still has time to end", f.Message)
 				}
 			}
 			decided := Decide(w.Snapshot)

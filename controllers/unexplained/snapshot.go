@@ -17,8 +17,8 @@ type Snapshot struct {
 	Sharing Sharing
 	// Attachments are the volume's VolumeAttachments.
 	Attachments []Attachment
-	// Pods are the live ones that use the claim: bound to a node, not over, and not
-	// on their way out.
+	// Pods are those that use the claim: bound to a node and not over. One that was
+	// asked to end is no live one any more.
 	Pods []Pod
 	// Migrating are the nodes of migrations under way that share the volume. The
 	// migrations' reconciler speaks of those.
@@ -72,10 +72,12 @@ type Attachment struct {
 	Ready     bool      // the node is Ready
 }
 
-// Pod is a live pod that uses the volume's claim.
+// Pod is a pod that uses the volume's claim.
 type Pod struct {
 	Name, UID string
 	Node      string
+	// Leaving is until when it has to end; zero where it was not asked to.
+	Leaving time.Time
 	// VM is the VirtualMachineInstance that it runs, or gives a hotplugged disk
 	// to; empty for any other pod.
 	VM string
@@ -118,12 +120,18 @@ func (s *Snapshot) attached() []Attachment {
 func (s *Snapshot) podsOn(node string) []Pod {
 	var pods []Pod
 	for _, p := range s.Pods {
-		if p.Node == node {
+		if p.Node == node && p.Leaving.IsZero() {
 			pods = append(pods, p)
 		}
 	}
 	slices.SortFunc(pods, func(a, b Pod) int { return compare(a.Name, b.Name) })
 	return pods
+}
+
+// ending reports a pod that was asked to end on the attachment's node and still has
+// time to. On a node that is not Ready nobody ends it.
+func (s *Snapshot) ending(a Attachment) bool {
+	return a.Ready && slices.ContainsFunc(s.Pods, func(p Pod) bool { return p.Node == a.Node && s.Now.Before(p.Leaving) })
 }
 
 // release is how long the node may take to let go.

@@ -63,7 +63,7 @@ func TestAttachments(t *testing.T) {
 	s := startYards(t, lab.Options{})
 	t.Run("side by side", func(t *testing.T) {
 		for name, test := range map[string]func(context.Context, *testing.T, yard){
-			"a stranger beside a VM": strangerBesideVM, "lingering": lingering, "node gone": nodeGone, "ledger edited": ledgerEdited,
+			"a stranger beside a VM": strangerBesideVM, "lingering": lingering, "slow to end": slowToEnd, "node gone": nodeGone, "ledger edited": ledgerEdited,
 			"VM restarted elsewhere": restartedVM, "clones": clones, "any two": anyTwo, "migration": longMigration,
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -141,6 +141,26 @@ func lingering(ctx context.Context, t *testing.T, y yard) {
 	}
 	wantEvents(ctx, t, y.Stack, y.ns, "disk", unexplained.EventResolved)
 	y.wantDivergence(ctx, t, unexplained.Lingering, 0)
+}
+
+// slowToEnd: a pod is deleted and takes the time it was given, as a guest that shuts down
+// does. It uses the volume until it has ended.
+func slowToEnd(ctx context.Context, t *testing.T, y yard) {
+	node, err := y.AddNode(ctx, "node-slow")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pv := y.claim(ctx, t, "disk", nil)
+	pod := y.run(ctx, t, "pod", node.Name, "disk")
+	node.Behave(func(b *lab.Behaviour) { b.Dead = true }) // and Ready; what runs there does not end
+	if err := y.Client.Delete(ctx, pod, client.GracePeriodSeconds(3600)); err != nil {
+		t.Fatal(err)
+	}
+	y.wantSilence(ctx, t)
+	node.Behave(func(b *lab.Behaviour) { b.Dead = false })
+	if err := y.WaitAttached(ctx, pv.Name); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // nodeGone: a node is taken out of the cluster with a volume attached; the event's
