@@ -86,7 +86,7 @@ func (k *kubevirtStarter) Start(ctx context.Context) error {
 		return nil // ctx ended
 	}
 	log.FromContext(ctx).Info("KubeVirt is served; migrations are watched by the leader")
-	return k.addControllers(ctx)
+	return k.addControllers(ctx, kinds)
 }
 
 // leading is a Runnable that notes when this process begins to lead. Controllers
@@ -110,7 +110,7 @@ func missingKinds(kinds discovery.ServerResourcesInterface) (string, error) {
 	return "", nil
 }
 
-func (k *kubevirtStarter) addControllers(ctx context.Context) error {
+func (k *kubevirtStarter) addControllers(ctx context.Context, kinds *discovery.DiscoveryClient) error {
 	if err := gather.AddMigrationIndexes(ctx, k.mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (k *kubevirtStarter) addControllers(ctx context.Context) error {
 	if err := k.mgr.Add(leading(since)); err != nil {
 		return err
 	}
-	grant := vmireport.NewGrant(k.mgr.GetAPIReader(), k.mgr.GetClient(), k.options.PlainImpersonation, clock.RealClock{})
+	grant := vmireport.NewGrant(k.mgr.GetAPIReader(), k.mgr.GetClient(), kinds, k.options.PlainImpersonation, clock.RealClock{})
 	speaker := vmireport.NewSpeaker(vmireport.NewWriter(grant, k.mgr.GetClient(), clock.RealClock{}, func(kubevirt string) (vmireport.ConditionWriter, error) {
 		return vmicondition.NewWriter(k.mgr.GetConfig(), kubevirt, clock.RealClock{})
 	}), clock.RealClock{})

@@ -11,6 +11,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/version"
 	kubevirtv1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -24,6 +25,7 @@ type api struct {
 	client.Reader
 	client.Writer
 	user      string
+	version   string
 	kubevirts []string        // their namespaces
 	denied    map[string]bool // verbs
 	down      bool
@@ -34,11 +36,20 @@ type api struct {
 }
 
 func newAPI() *api {
-	return &api{user: "system:serviceaccount:storage:rds-op", kubevirts: []string{"openshift-cnv"}, denied: map[string]bool{}}
+	return &api{user: "system:serviceaccount:storage:rds-op", version: "v1.36.0", kubevirts: []string{"openshift-cnv"}, denied: map[string]bool{}}
 }
 
 func (a *api) grant(granted bool) {
 	a.denied["impersonate:serviceaccount"], a.denied["impersonate-on:serviceaccount:patch"] = !granted, !granted
+}
+
+// ServerVersionWithContext implements discovery.ServerVersionInterfaceWithContext.
+func (a *api) ServerVersionWithContext(context.Context) (*version.Info, error) {
+	if a.down {
+		return nil, errDown
+	}
+	a.log = append(a.log, "version")
+	return &version.Info{GitVersion: a.version}, nil
 }
 
 // List implements client.Reader.

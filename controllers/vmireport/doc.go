@@ -6,5 +6,6 @@
 // counted.
 //
 // It may import controllers/vmicondition, controllers/jsonpatch, controllers/report,
-// controllers/dualattach for the event's type, controller-runtime and the Prometheus client.
+// controllers/dualattach for the event's type, controller-runtime, client-go's discovery and the
+// Prometheus client.
 package vmireport

@@ -2,12 +2,15 @@ package vmireport
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/version"
+	"k8s.io/client-go/discovery"
 	"k8s.io/utils/clock"
 	kubevirtv1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -34,10 +37,14 @@ const (
 	tellAgain = time.Hour
 )
 
+// constrainedSince is the first Kubernetes with constrained impersonation by default.
+var constrainedSince = version.MajorMinor(1, 36)
+
 // Grant is whether the operator may act as KubeVirt's controller, as far as known.
 type Grant struct {
 	reader client.Reader // uncached: asked rarely, for one object
 	writer client.Writer // of reviews and events
+	server discovery.ServerVersionInterfaceWithContext
 	plain  bool
 	clock  clock.Clock
 
@@ -59,10 +66,11 @@ type state struct {
 	reason   string // why not
 }
 
-// NewGrant makes one for an API server. plain asks for plain impersonation, which
-// clusters before Kubernetes 1.36 have alone, and which is far broader.
-func NewGrant(reader client.Reader, writer client.Writer, plain bool, c clock.Clock) *Grant {
-	return &Grant{reader: reader, writer: writer, plain: plain, clock: c, recheck: make(chan struct{}, 1)}
+// NewGrant makes one for an API server, which server tells the version of. plain asks
+// for plain impersonation, which clusters before Kubernetes 1.36 have alone, and which
+// is far broader.
+func NewGrant(reader client.Reader, writer client.Writer, server discovery.ServerVersionInterfaceWithContext, plain bool, c clock.Clock) *Grant {
+	return &Grant{reader: reader, writer: writer, server: server, plain: plain, clock: c, recheck: make(chan struct{}, 1)}
 }
 
 // Granted gives a channel that is sent to when what was not granted is; call it before
@@ -151,6 +159,9 @@ func (g *Grant) look(ctx context.Context) state {
 		if found.kubevirt, found.reason = g.findKubeVirt(ctx); found.reason != "" {
 			return found
 		}
+		if found.reason = g.tooOld(ctx); found.reason != "" {
+			return found
+		}
 	}
 	commands, err := missing(ctx, g.writer, rights(g.plain, found.kubevirt.Namespace, me))
 	switch {
@@ -167,6 +178,22 @@ func (g *Grant) look(ctx context.Context) state {
 		found.granted = true
 	}
 	return found
+}
+
+// tooOld asks which Kubernetes this is, as one that ignores the verbs has them bound and
+// reviewed all the same. It gives the reason why it takes another.
+func (g *Grant) tooOld(ctx context.Context) (reason string) {
+	if g.plain {
+		return ""
+	}
+	server, err := g.server.ServerVersionWithContext(ctx)
+	if err != nil {
+		return "Kubernetes' version is not known: " + err.Error()
+	}
+	if v, err := version.ParseGeneric(server.GitVersion); err != nil || !v.AtLeast(constrainedSince) {
+		return fmt.Sprintf("this is Kubernetes %s, and it takes 1.36 or later, or the operator's flag --plain-impersonation", server.GitVersion)
+	}
+	return ""
 }
 
 func (g *Grant) findKubeVirt(ctx context.Context) (about corev1.ObjectReference, reason string) {

@@ -63,7 +63,7 @@ func TestRights(t *testing.T) {
 func TestGrantTells(t *testing.T) {
 	a := newAPI()
 	clock := testclock.NewFakeClock(noon)
-	g := NewGrant(a, a, false, clock)
+	g := NewGrant(a, a, a, false, clock)
 	granted := g.Granted()
 	step := func(what string, prepare func(), wantGranted bool, on []string, parts ...string) {
 		t.Helper()
@@ -116,7 +116,7 @@ func TestGrantTells(t *testing.T) {
 func TestRefused(t *testing.T) {
 	a := newAPI()
 	clock := testclock.NewFakeClock(noon)
-	g := NewGrant(a, a, false, clock)
+	g := NewGrant(a, a, a, false, clock)
 	if !g.Check(t.Context()).granted {
 		t.Fatal("not granted")
 	}
@@ -141,11 +141,47 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestTooOld: an API server that would ignore the verbs is not asked for them, as its
+// reviews only tell that they are bound; it says what helps, and may be upgraded.
+func TestTooOld(t *testing.T) {
+	for version, tc := range map[string]struct{ plain, want bool }{
+		"v1.30.0": {false, false}, "v1.35.4+k3s1": {false, false}, "v1.35.4-gke.100": {true, true},
+		"v1.36.0": {false, true}, "v1.36.1+rke2r1": {false, true}, "v1.40.0-beta.1": {false, true}, "v2.0.0": {false, true}, "unknown": {false, false},
+	} {
+		a := newAPI()
+		a.version = version
+		g := NewGrant(a, a, a, tc.plain, testclock.NewFakeClock(noon))
+		found := g.Check(t.Context())
+		if found.granted != tc.want {
+			t.Errorf("%s, plain %t: %+v", version, tc.plain, found)
+		}
+		if tc.want {
+			continue
+		}
+		for _, part := range []string{version, "1.36", "--plain-impersonation"} {
+			if !strings.Contains(found.reason, part) {
+				t.Errorf("%q is not in: %s", part, found.reason)
+			}
+		}
+		if !slices.Equal(a.log, []string{"version"}) || len(a.events) != 2 {
+			t.Errorf("%s: asked %q, events %q", version, a.log, a.events)
+		}
+		a.version = "v1.36.0"
+		if !g.Check(t.Context()).granted {
+			t.Errorf("%s: it was upgraded", version)
+		}
+		a.log = nil
+		if g.Check(t.Context()); slices.Contains(a.log, "version") {
+			t.Errorf("asked again: %q", a.log)
+		}
+	}
+}
+
 // TestStart: it checks at once, slowly while granted, less so while not, and when told to.
 func TestStart(t *testing.T) {
 	a := newAPI()
 	clock := testclock.NewFakeClock(noon)
-	g := NewGrant(a, a, false, clock)
+	g := NewGrant(a, a, a, false, clock)
 	granted := g.Granted()
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -200,7 +236,7 @@ func drained(c <-chan event.GenericEvent) bool {
 func TestWhere(t *testing.T) {
 	a := newAPI()
 	a.grant(false)
-	g := NewGrant(a, a, false, testclock.NewFakeClock(noon))
+	g := NewGrant(a, a, a, false, testclock.NewFakeClock(noon))
 	if got := g.where(); got != "the operator's log" {
 		t.Errorf("before anything is known: %s", got)
 	}
@@ -209,7 +245,7 @@ func TestWhere(t *testing.T) {
 		t.Error(got)
 	}
 	a.user = "jane"
-	g = NewGrant(a, a, false, testclock.NewFakeClock(noon))
+	g = NewGrant(a, a, a, false, testclock.NewFakeClock(noon))
 	g.Check(t.Context())
 	if len(a.events) < 3 || !slices.ContainsFunc(a.events[2:], func(e string) bool { return strings.Contains(e, "--user=jane") }) {
 		t.Errorf("a user's: %q", a.events)

@@ -50,7 +50,7 @@ func TestWrite(t *testing.T) {
 			a := newAPI()
 			a.vmi = tc.vmi.DeepCopy()
 			a.grant(!tc.denied)
-			g := NewGrant(a, a, false, testclock.NewFakeClock(noon))
+			g := NewGrant(a, a, a, false, testclock.NewFakeClock(noon))
 			g.Check(t.Context())
 			a.log, a.events = nil, nil
 			tc.writer.api = a
@@ -101,7 +101,7 @@ func TestNotKept(t *testing.T) {
 		if name == "removed" {
 			c.Status = corev1.ConditionFalse
 		}
-		w := NewWriter(NewGrant(a, a, false, testclock.NewFakeClock(noon)), a, testclock.NewFakePassiveClock(noon), nil)
+		w := NewWriter(NewGrant(a, a, a, false, testclock.NewFakeClock(noon)), a, testclock.NewFakePassiveClock(noon), nil)
 		if _, err := w.Write(t.Context(), vmi, c); err == nil || !strings.Contains(err.Error(), "200") {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/utils/clock"
@@ -117,7 +118,8 @@ func TestKubeVirtReverts(t *testing.T) {
 	} {
 		run(ctx, t, s, command)
 	}
-	writer := instanceWriter(s.Client, s.Config(), "elsewhere", vmireport.NewGrant(s.Client, s.Client, false, clock.RealClock{}))
+	grant := vmireport.NewGrant(s.Client, s.Client, discovery.NewDiscoveryClientForConfigOrDie(s.Config()), false, clock.RealClock{})
+	writer := instanceWriter(s.Client, s.Config(), "elsewhere", grant)
 	readInstance(ctx, t, s, vm)
 	result, err := writer.Write(ctx, vm, vmicondition.Condition{Type: vmicondition.StorageDualAttachUnexplained, Status: "True", Reason: "Test", Message: "a test"})
 	if err != nil || result != vmicondition.Reverted {
@@ -144,7 +146,7 @@ func TestPlainImpersonation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	grant := vmireport.NewGrant(plain, plain, true, clock.RealClock{})
+	grant := vmireport.NewGrant(plain, plain, nil, true, clock.RealClock{})
 	writer := instanceWriter(plain, config, lab.KubeVirtNamespace, grant)
 	write := func(want vmicondition.Result) {
 		t.Helper()
