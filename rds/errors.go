@@ -81,5 +81,16 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
+// SameFailure reports whether two errors ask the same of a person: they are of one kind
+// and hint at the same. Their texts may differ, by a port for example.
+func SameFailure(a, b error) bool {
+	var x, y *Error
+	isX, isY := errors.As(a, &x), errors.As(b, &y)
+	if isX && isY {
+		return errors.Is(x.Kind, y.Kind) && x.Hint == y.Hint
+	}
+	return isX == isY && (a == nil) == (b == nil)
+}
+
 // Unwrap lets errors.Is find both the kind and the cause.
 func (e *Error) Unwrap() []error { return []error{e.Kind, e.Err} }

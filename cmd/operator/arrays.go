@@ -18,6 +18,7 @@ import (
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/gather"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/report"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/unexplained"
+	"git.srvlab.io/whiskey/rds-csi-operator/rds"
 	"git.srvlab.io/whiskey/rds-csi-operator/rds/poll"
 	"git.srvlab.io/whiskey/rds-csi-operator/rds/routeros"
 )
@@ -29,7 +30,7 @@ type observedArrays struct {
 	interval time.Duration
 	log      logr.Logger
 	seconds  *prometheus.HistogramVec
-	changed  func() // told when an array stops or starts answering; may be nil
+	changed  func() // told of new views, and when an array does not answer; may be nil
 
 	// current is replaced as a whole, so that readers need no lock.
 	current atomic.Pointer[gather.Arrays]
@@ -159,8 +160,8 @@ func (a *observedArrays) publish() {
 func (a *observedArrays) start(o *observedArray) {
 	ctx, stop := context.WithCancel(a.ctx)
 	o.stop = stop
+	go a.forward(ctx, o, o.poller.Subscribe())
 	go func() { _ = o.poller.Start(ctx) }() // it never fails
-	go a.forward(ctx, o)
 }
 
 func (o *observedArray) close() error {
@@ -192,10 +193,9 @@ func (a *observedArrays) pollerOf(name string) *poll.Poller {
 }
 
 // forward tells the controllers of new views, and the log when an array stops or
-// starts answering.
-func (a *observedArrays) forward(ctx context.Context, o *observedArray) {
-	seen := o.poller.Subscribe()
-	failing := false
+// starts answering, or does not for another reason.
+func (a *observedArrays) forward(ctx context.Context, o *observedArray, seen <-chan struct{}) {
+	var failing error
 	for {
 		select {
 		case <-ctx.Done():
@@ -204,12 +204,12 @@ func (a *observedArrays) forward(ctx context.Context, o *observedArray) {
 		}
 		log := a.log.WithValues("array", o.config.Name)
 		switch err := o.poller.Err(); {
-		case err != nil && !failing:
-			log.Error(err, "an array stopped answering")
-			failing = true
-		case err == nil && failing:
+		case err == nil && failing != nil:
 			log.Info("the array answers again")
-			failing = false
+			failing = nil
+		case !rds.SameFailure(err, failing):
+			log.Error(err, "an array does not answer")
+			failing = err
 		}
 		if a.changed != nil {
 			a.changed()

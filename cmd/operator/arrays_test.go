@@ -1,19 +1,23 @@
 package main
 
 import (
+	"context"
 	"crypto/ed25519"
 	"encoding/pem"
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/crypto/ssh"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/rds"
+	"git.srvlab.io/whiskey/rds-csi-operator/rds/poll"
 	"git.srvlab.io/whiskey/rds-csi-operator/rds/routeros"
 )
 
@@ -58,4 +62,44 @@ func TestOneBadArray(t *testing.T) {
 	if err := a.set(nil); err != nil || len(a.running) != 0 {
 		t.Errorf("none is wanted any more: %v, %v", names(), err)
 	}
+}
+
+// failing is an array that is not there, for the reason that is set.
+type failing struct {
+	rds.Array
+	err error
+}
+
+func (f *failing) View(context.Context) (rds.View, error) { return rds.View{}, f.err }
+
+// TestForward: each new reason why an array does not answer is logged, and told.
+func TestForward(t *testing.T) {
+	var logged []string
+	log := funcr.New(func(_, args string) { logged = append(logged, args) }, funcr.Options{})
+	a := newArrays(time.Minute, log, prometheus.NewRegistry())
+	told := make(chan struct{})
+	a.changed = func() { told <- struct{}{} }
+	array := &failing{}
+	o := &observedArray{config: routeros.Config{Name: "main"}, poller: poll.New(array, time.Minute)}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	seen := o.poller.Subscribe()
+	go func() { defer close(ended); a.forward(ctx, o, seen) }()
+	for i, tc := range []struct {
+		err  error
+		want string
+	}{
+		{&rds.Error{Kind: rds.ErrUnreachable, Words: "refused"}, "refused"},
+		{&rds.Error{Kind: rds.ErrDenied, Words: "another host key"}, "another host key"},
+		{nil, "answers again"},
+	} {
+		array.err = tc.err
+		_, _ = o.poller.Poll(ctx)
+		<-told
+		if len(logged) != i+1 || !strings.Contains(logged[i], tc.want) {
+			t.Errorf("%d: logged %q, want %q", i, logged, tc.want)
+		}
+	}
+	cancel()
+	<-ended
 }

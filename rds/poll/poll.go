@@ -76,7 +76,7 @@ func (p *Poller) Poll(ctx context.Context) (rds.View, error) {
 	if err == nil {
 		p.last = view
 	}
-	changed := err == nil || p.err == nil
+	changed := err == nil || !rds.SameFailure(err, p.err)
 	p.err = err
 	if changed {
 		p.notify()
@@ -105,7 +105,7 @@ func (p *Poller) Stale(now time.Time) bool {
 }
 
 // Subscribe gives a channel that receives after every new view and whenever the
-// array stops or starts answering. A receiver that is slow finds one notification
+// array stops answering, or does not for another reason. A receiver that is slow finds one notification
 // for all it missed.
 func (p *Poller) Subscribe() <-chan struct{} {
 	p.mu.Lock()

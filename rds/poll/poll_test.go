@@ -106,11 +106,16 @@ func TestHealth(t *testing.T) {
 	read(nil)
 	receive(t, "notification of a view", changes)
 	first := poller.Last()
-	array.set(rds.ErrUnreachable)
+	array.set(&rds.Error{Kind: rds.ErrUnreachable})
 	read(rds.ErrUnreachable)
 	receive(t, "notification of the failure", changes)
 	read(rds.ErrUnreachable)
 	silent(t, "notification of the same failure", changes)
+	array.set(&rds.Error{Kind: rds.ErrDenied, Hint: "look at the host key"})
+	read(rds.ErrDenied)
+	receive(t, "notification of another failure", changes)
+	read(rds.ErrDenied)
+	silent(t, "notification of that failure", changes)
 	if poller.Last().ObservedAt != first.ObservedAt {
 		t.Error("a failure replaced the last view")
 	}
