@@ -138,8 +138,8 @@ func wantAsked(t *testing.T, what string, s *store, want ...string) {
 	}
 }
 
-// TestAct: one event when it has lasted, none while it stays, one when it is over; the
-// gauge follows, and nothing is asked in between.
+// TestAct: one event when it has lasted, the same when the cluster has forgotten it, one
+// when it is over; the gauge follows, and nothing is asked in between.
 func TestAct(t *testing.T) {
 	s := newStore()
 	x := begin(s, noon)
@@ -153,10 +153,16 @@ func TestAct(t *testing.T) {
 	wantAsked(t, "settled", s, "make UnexplainedDualAttach")
 	wantGauge(t, x, dualAttached)
 	x.clock.SetTime(noon.Add(time.Hour))
-	if next := x.look(t); !next.IsZero() {
+	next := x.look(t)
+	if next.Before(noon.Add(time.Hour)) {
 		t.Errorf("the next look is due at %s", next)
 	}
 	wantAsked(t, "an hour later", s)
+	wantGauge(t, x, dualAttached)
+	clear(s.events)
+	x.clock.SetTime(next)
+	x.look(t)
+	wantAsked(t, "forgotten", s, "make UnexplainedDualAttach")
 	x.look(t, alone)
 	wantAsked(t, "over", s, "make DualAttachResolved")
 	wantGauge(t, x, "")

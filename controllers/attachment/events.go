@@ -36,7 +36,7 @@ func Recall(ctx context.Context, reader client.Reader, v *gather.Volume, finding
 			return nil, err
 		}
 		if said {
-			memory[f.Key()] = unexplained.Remembered{Finding: f, Since: at, Said: true}
+			memory[f.Key()] = unexplained.Remembered{Finding: f, Since: at, SaidAt: at}
 		}
 	}
 	return memory, nil

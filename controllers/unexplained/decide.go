@@ -9,6 +9,10 @@ import (
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
 )
 
+// sayAgain is how long after an event it is made again. A cluster keeps one for an hour
+// by default and up to a minute more; one that it still has stays as it is.
+const sayAgain = 65 * time.Minute
+
 // Finding is something that is the matter with a volume now.
 type Finding struct {
 	Kind Kind
@@ -35,8 +39,10 @@ type Key struct {
 type Remembered struct {
 	Finding Finding
 	Since   time.Time // when it was first seen
-	Said    bool
+	SaidAt  time.Time // when an event last spoke of it; zero: none did
 }
+
+func (r Remembered) said() bool { return !r.SaidAt.IsZero() }
 
 // Memory is what one decision hands on to the next.
 type Memory map[Key]Remembered
@@ -47,7 +53,7 @@ type Assessment struct {
 	Standing []Finding
 	// Pending is what has not lasted long enough.
 	Pending []Finding
-	// Events are those that are due now. Each is to be made once.
+	// Events are those that are due now.
 	Events []dualattach.Event
 	// Memory is for the next decision, once the events are made.
 	Memory Memory
@@ -92,17 +98,20 @@ func (s *Snapshot) weigh(a *Assessment, f Finding) {
 		seen = s.Told.ObservedAt
 	}
 	switch {
-	case r.Said && r.Finding.ID == f.ID:
+	case r.said() && r.Finding.ID == f.ID && s.Now.Sub(r.SaidAt) < sayAgain:
 		a.Standing = append(a.Standing, f)
-	case r.Said || !seen.Before(due):
+	case r.said() || !seen.Before(due):
 		a.Standing = append(a.Standing, f)
 		a.Events = append(a.Events, f.Warning(s.Claim))
-		r.Said = true
+		r.SaidAt = s.Now
 	default:
 		a.Pending = append(a.Pending, f)
 		if due.After(s.Now) {
 			a.wake(due)
 		}
+	}
+	if r.said() {
+		a.wake(r.SaidAt.Add(sayAgain))
 	}
 	r.Finding = f
 	a.Memory[f.Key()] = r
@@ -121,12 +130,12 @@ func (s *Snapshot) settle(a *Assessment) {
 		}
 		if key.Kind.OfArray() && !s.Told.Fresh() {
 			a.Memory[key] = r
-			if r.Said {
+			if r.said() {
 				a.Standing = append(a.Standing, r.Finding)
 			}
 			continue
 		}
-		if r.Said {
+		if r.said() {
 			a.Events = append(a.Events, s.resolved(r))
 		}
 	}

@@ -20,7 +20,7 @@ type look struct {
 
 // TestHistories: what is said when, once, and taken back when it is over.
 func TestHistories(t *testing.T) {
-	second := time.Second
+	second, again := time.Second, sayAgain
 	nothing := func(*world) {}
 	drop := func(node string) func(*world) {
 		return func(w *world) {
@@ -33,24 +33,25 @@ func TestHistories(t *testing.T) {
 		start  *world
 		looks  []look
 	}{
-		"strangers": {"Said when settled, once, and taken back.", quiet().attach(a, b).pod("x", a).pod("y", b), []look{
+		"strangers": {"Said when settled, again when that is forgotten, and taken back.", quiet().attach(a, b).pod("x", a).pod("y", b), []look{
 			{0, nothing, nil, 30 * second},
 			{29 * second, nothing, nil, second},
-			{second, nothing, []string{EventDualAttach}, 0},
-			{time.Hour, nothing, nil, 0},
+			{second, nothing, []string{EventDualAttach}, again},
+			{again - second, nothing, nil, second},
+			{second, nothing, []string{EventDualAttach}, again},
 			{second, func(w *world) { w.Pods = w.Pods[:1] }, []string{EventResolved}, 180 * second},
 			{second, nothing, nil, 179 * second},
 		}},
 		"another stranger": {"Other pods are other news.", quiet().attach(a, b).pod("x", a).pod("y", b), []look{
 			{0, nothing, nil, 30 * second},
-			{30 * second, nothing, []string{EventDualAttach}, 0},
-			{second, func(w *world) { w.Pods[1].UID = "uid-z" }, []string{EventDualAttach}, 0},
-			{second, nothing, nil, 0},
+			{30 * second, nothing, []string{EventDualAttach}, again},
+			{second, func(w *world) { w.Pods[1].UID = "uid-z" }, []string{EventDualAttach}, again},
+			{second, nothing, nil, again - second},
 		}},
 		"pods that change": {"A pod that is made again and again does not start the clock anew.", quiet().attach(a, b).pod("x", a).pod("y", b), []look{
 			{0, nothing, nil, 30 * second},
 			{20 * second, func(w *world) { w.Pods[1].UID = "uid-z" }, nil, 10 * second},
-			{10 * second, nothing, []string{EventDualAttach}, 0},
+			{10 * second, nothing, []string{EventDualAttach}, again},
 		}},
 		"a moment": {"What is over before it has lasted is not worth a word.", quiet().attach(a, b).pod("x", a).pod("y", b), []look{
 			{0, nothing, nil, 30 * second},
@@ -65,7 +66,7 @@ func TestHistories(t *testing.T) {
 		}},
 		"lingering": {"It does not, and then after all.", quiet().attach(a, b).launcher("web", "web-2", b), []look{
 			{0, nothing, nil, 180 * second},
-			{180 * second, nothing, []string{EventLingering}, 0},
+			{180 * second, nothing, []string{EventLingering}, again},
 			{time.Hour, func(w *world) { drop(a)(w); w.publish(b) }, []string{EventResolved}, 0},
 		}},
 		"a VM shut down": {"The time that its guest was given does not count.", quiet().attach(a).launcher("web", "web-1", a), []look{
@@ -73,35 +74,35 @@ func TestHistories(t *testing.T) {
 			{0, func(w *world) { w.leave(a, 210*second) }, nil, 210 * second},
 			{200 * second, nothing, nil, 10 * second},
 			{10 * second, nothing, nil, 180 * second},
-			{180 * second, nothing, []string{EventLingering}, 0},
+			{180 * second, nothing, []string{EventLingering}, again},
 		}},
 		"lingering, not ready": {"The node's state decides how long.", quiet().attach(a), []look{
 			{0, nothing, nil, 180 * second},
 			{100 * second, func(w *world) { w.on(a, func(x *Attachment) { x.Ready = false }) }, nil, 320 * second},
-			{320 * second, nothing, []string{EventLingering}, 0},
+			{320 * second, nothing, []string{EventLingering}, again},
 			{second, func(w *world) { w.pod("x", a) }, []string{EventResolved}, 0},
 		}},
 		"lingering, said, anew": {"What was said stands, though this occurrence might take longer.", quiet().attach(a), []look{
 			{0, nothing, nil, 180 * second},
-			{180 * second, nothing, []string{EventLingering}, 0},
-			{second, func(w *world) { w.on(a, func(x *Attachment) { x.UID, x.Ready = "va-anew", false }) }, []string{EventLingering}, 0},
-			{second, nothing, nil, 0},
+			{180 * second, nothing, []string{EventLingering}, again},
+			{second, func(w *world) { w.on(a, func(x *Attachment) { x.UID, x.Ready = "va-anew", false }) }, []string{EventLingering}, again},
+			{second, nothing, nil, again - second},
 		}},
 		"detaching for long": {"When the detachment began is on the attachment.",
 			quiet().attach(a).on(a, func(x *Attachment) { x.Deleting = noon.Add(-170 * second) }), []look{
 				{0, nothing, nil, 10 * second},
-				{10 * second, nothing, []string{EventLingering}, 0},
+				{10 * second, nothing, []string{EventLingering}, again},
 			}},
 		"after a migration": {"Its end starts the clock, and may pass unseen.", quiet().attach(a, b).launcher("web", "web-2", b).with(migrating), []look{
 			{0, nothing, nil, 30 * second},
 			{time.Hour, nothing, nil, 30 * second},
 			{30 * second, func(w *world) { w.Migrating = nil }, nil, 180 * second},
-			{180 * second, nothing, []string{EventLingering}, 0},
+			{180 * second, nothing, []string{EventLingering}, again},
 		}},
 		"divergence": {"It takes a view from after it has settled.", quiet().publish(a), []look{
 			{0, nothing, nil, 30 * second},
 			{30 * second, func(w *world) { w.Told.ObservedAt = w.Now.Add(-second) }, nil, 0},
-			{second, nothing, []string{EventDivergence}, 0},
+			{second, nothing, []string{EventDivergence}, again},
 			{second, func(w *world) { w.unpublish() }, []string{EventAgree}, 0},
 		}},
 		"an outage before it settled": {"The clock goes on; a word waits for a view.", quiet().publish(a), []look{
@@ -110,17 +111,17 @@ func TestHistories(t *testing.T) {
 			{second, func(w *world) {
 				*w = *quiet().publish(a).with(func(q *world) { q.Memory, q.Now = w.Memory, w.Now })
 				w.after(0)
-			}, []string{EventDivergence}, 0},
+			}, []string{EventDivergence}, again},
 		}},
 		"an outage after it was said": {"Neither there nor over.", quiet().publish(a), []look{
 			{0, nothing, nil, 30 * second},
-			{30 * second, nothing, []string{EventDivergence}, 0},
-			{time.Hour, stale, nil, 0},
+			{30 * second, nothing, []string{EventDivergence}, again},
+			{again, stale, nil, 0},
 			{second, func(w *world) { w.Told = quiet().Told; w.after(0) }, []string{EventAgree}, 0},
 		}},
 		"the ledger is lost": {"There is nothing to compare with.", quiet().publish(a), []look{
 			{0, nothing, nil, 30 * second},
-			{30 * second, nothing, []string{EventDivergence}, 0},
+			{30 * second, nothing, []string{EventDivergence}, again},
 			{second, foreign, []string{EventAgree}, 0},
 			{second, nothing, nil, 0},
 		}},

@@ -63,7 +63,13 @@ func step(t *rapid.T, w *world) {
 // witness follows a history from outside.
 type witness struct {
 	since map[Key]time.Time // of what has been the matter without a break, as looked at
-	said  map[Key]bool
+	said  map[Key]saying
+}
+
+// saying is the last event of a finding.
+type saying struct {
+	at   time.Time
+	step string
 }
 
 func (x *witness) watch(t *rapid.T, w *world, found []Finding, decided Assessment) {
@@ -85,11 +91,15 @@ func (x *witness) watch(t *rapid.T, w *world, found []Finding, decided Assessmen
 		switch {
 		case e.Type == corev1.EventTypeWarning:
 			f, ok := there[key]
-			if since, lasted := x.since[key]; !ok || !lasted || (!x.said[key] && w.Now.Sub(since) < f.patience) {
+			last, again := x.said[key]
+			if since, lasted := x.since[key]; !ok || !lasted || (!again && w.Now.Sub(since) < f.patience) {
 				t.Fatalf("%s was said of what was there since %s of %s", e.Reason, since, w.Now)
 			}
-			x.said[key] = true
-		case !x.said[key]:
+			if again && last.step == e.Step && w.Now.Sub(last.at) < sayAgain {
+				t.Fatalf("%s was said at %s and again at %s", e.Reason, last.at, w.Now)
+			}
+			x.said[key] = saying{w.Now, e.Step}
+		case x.said[key].at.IsZero():
 			t.Fatalf("%s takes back what was never said", e.Reason)
 		default:
 			if _, ok := there[key]; ok {
@@ -101,10 +111,15 @@ func (x *witness) watch(t *rapid.T, w *world, found []Finding, decided Assessmen
 			t.Fatalf("%s without a view of the array", e.Reason)
 		}
 	}
+	for key, last := range x.said {
+		if _, ok := there[key]; ok && w.Now.Sub(last.at) >= sayAgain {
+			t.Fatalf("%s was said at %s, which nobody sees at %s", key.Kind, last.at, w.Now)
+		}
+	}
 }
 
 // keyOf finds what an event is about.
-func keyOf(t *rapid.T, w *world, found []Finding, step string, said map[Key]bool) Key {
+func keyOf(t *rapid.T, w *world, found []Finding, step string, said map[Key]saying) Key {
 	for _, f := range found {
 		if f.step() == step {
 			return f.Key()
@@ -124,7 +139,7 @@ func TestHistory(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := quiet()
 		w.Sharing = rapid.SampledFrom([]Sharing{OneNode, LiveMigration, AnyTwo}).Draw(t, "sharing")
-		x := &witness{since: map[Key]time.Time{}, said: map[Key]bool{}}
+		x := &witness{since: map[Key]time.Time{}, said: map[Key]saying{}}
 		for range rapid.IntRange(1, 30).Draw(t, "steps") {
 			step(t, w)
 			found, _ := w.findings()
