@@ -43,7 +43,7 @@ func addDriver(mgr manager.Manager, o Options, arrays *observedArrays, set *sett
 	case err != nil:
 		return fmt.Errorf("ask for the kind RDSDriver: %w", err)
 	case !served:
-		mgr.GetLogger().Info("the kind RDSDriver is not served: no array is known, and times come from the cluster alone; install config/crd, or give --arrays-file")
+		mgr.GetLogger().Info("the kind RDSDriver is not served: no array is known, and times come from the cluster alone; install config/crd and restart the operator, or give --arrays-file")
 		return nil
 	}
 	namespace, err := ownNamespace(o)
