@@ -12,8 +12,12 @@ import (
 	"git.srvlab.io/whiskey/rds-csi-operator/rds/routeros"
 )
 
-// arrayInterval makes a view stale after three times as long; there is one read only.
-const arrayInterval = 10 * time.Second
+const (
+	// arrayTimeout bounds how long the arrays are waited for.
+	arrayTimeout = 15 * time.Second
+	// arrayInterval makes a view stale after three times as long; there is one read only.
+	arrayInterval = 10 * time.Second
+)
 
 // askArrays reads each array of the RDSDriver once, from here, with the operator's
 // keys. What it could not ask is unknown from then on, and problems say why.

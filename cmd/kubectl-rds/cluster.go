@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -45,6 +44,7 @@ func (o *options) connect(ctx context.Context, namespace string) (context.Contex
 	if err != nil {
 		return ctx, nil, err
 	}
+	config.QPS, config.Burst = 50, 100 // what kubectl allows itself
 	mapper, err := o.kube.ToRESTMapper()
 	if err != nil {
 		return ctx, nil, err
@@ -183,6 +183,3 @@ func (c *cluster) changes(ctx context.Context) (<-chan struct{}, error) {
 	}
 	return changed, nil
 }
-
-// arrayTimeout bounds how long the arrays are waited for.
-const arrayTimeout = 15 * time.Second

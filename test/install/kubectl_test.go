@@ -106,6 +106,18 @@ func (s *site) kubectlRDSWithoutArray(ctx context.Context, t *testing.T) {
 	want(t, explained, `claim disk: who holds it on the array is not known: the array has not been observed lately`)
 }
 
+// kubectlRDSWithoutKubeVirt: there are no migrations to tell of, and volumes are told of
+// all the same.
+func (s *site) kubectlRDSWithoutKubeVirt(ctx context.Context, t *testing.T) {
+	t.Helper()
+	if _, stderr, err := s.runRDS(ctx, t, "migrations", "-A"); err == nil || !strings.Contains(stderr, "KubeVirt is not installed in this cluster") {
+		t.Errorf("migrations without KubeVirt: %v, %s", err, stderr)
+	}
+	if volumes, said := s.rds(ctx, t, "volumes", "-A"); volumes != "" || said != "No RDS volumes found in any namespace.\n" {
+		t.Errorf("volumes without KubeVirt: %q, %q", volumes, said)
+	}
+}
+
 func want(t *testing.T, text, pattern string) {
 	t.Helper()
 	if !regexp.MustCompile(pattern).MatchString(text) {

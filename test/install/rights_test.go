@@ -49,6 +49,7 @@ func TestRightsOfDeploying(t *testing.T) {
 	d.Spec.SnapshotClass = ptr.To("rds-snapshots")
 	must(t, s.client.Create(ctx, d))
 	s.waitCondition(ctx, t, v1alpha1.ConditionAvailable, metav1.ConditionTrue)
+	s.kubectlRDSWithoutKubeVirt(ctx, t)
 
 	monitors := schema.GroupVersionKind{Group: "monitoring.coreos.com", Version: "v1", Kind: "ServiceMonitor"}
 	rules := schema.GroupVersionKind{Group: "monitoring.coreos.com", Version: "v1", Kind: "PrometheusRule"}
