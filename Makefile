@@ -85,8 +85,8 @@ test-olm: ## Install, upgrade and remove by the real Operator Lifecycle Manager 
 	go test ./test/olm -v -count=1 -timeout 15m
 
 .PHONY: lab-binaries
-lab-binaries: ## Build etcd, Kubernetes, the CSI sidecars and KubeVirt for the lab, where missing
-	@go run ./test/lab/cmd/lab-build
+lab-binaries: ## Build etcd, Kubernetes, the CSI sidecars and KubeVirt for the lab, where missing (MORE=cdi olm: those, too)
+	@go run ./test/lab/cmd/lab-build $(MORE)
 
 .PHONY: bench
 bench: ## Print round trips per RPC and volumes per second against the simulator

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -41,7 +40,7 @@ func (c *cluster) askArrays(ctx context.Context, operatorNamespace string) (prob
 	all := gather.Arrays{}
 	for i, config := range configs {
 		if errs[i] != nil {
-			problems = append(problems, fmt.Sprintf("array %s: %v", config.Name, errs[i]))
+			problems = append(problems, errs[i].Error())
 		}
 		all[config.Name] = views[i]
 		if config.Default {
