@@ -211,7 +211,16 @@ func ledgerEdited(ctx context.Context, t *testing.T, y yard) {
 	for _, kind := range kinds {
 		y.wantDivergence(ctx, t, kind, 1)
 	}
+	// Who wants the volume is told that waiting is in vain, and what to do, which helps.
+	next := lab.NewPod(y.ns, "next", "node-b", "idle")
+	if err := y.Client.Create(ctx, next); err != nil {
+		t.Fatal(err)
+	}
+	waitRefused(ctx, t, y.Stack, y.ns, "idle", "no VolumeAttachment of it for node node-c")
 	y.edit(ctx, t, idle, idleWas)
+	if err := y.WaitPod(ctx, next, corev1.PodRunning); err != nil {
+		t.Fatal(err)
+	}
 	y.edit(ctx, t, used, usedWas)
 	wantEvents(ctx, t, y.Stack, y.ns, "idle", unexplained.EventAgree)
 	wantEvents(ctx, t, y.Stack, y.ns, "used", unexplained.EventAgree)
