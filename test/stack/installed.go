@@ -25,8 +25,8 @@ func MustStartSimulator(t testing.TB) (array *routeros.Server, key []byte) {
 	return array, keys[csiUser]
 }
 
-// Played are the pods that kubelets only play: all but the product's own, and of these
-// the node plugin's, which take a kernel that knows NVMe/TCP.
+// Played are the pods that kubelets only play: those that are not the product's, and the
+// node plugin's, which need a kernel that knows NVMe/TCP.
 func Played(pod *corev1.Pod) bool {
 	return pod.Namespace != Namespace || pod.Labels["app.kubernetes.io/name"] == "rds-csi-node"
 }
@@ -54,7 +54,11 @@ func MustBuildPrograms(ctx context.Context, t testing.TB, dir string) Programs {
 		"csi-plugin": {Path: filepath.Join(dir, "csi-plugin"), Args: []string{kubeconfig}},
 	}
 	for _, name := range sidecars {
-		programs[name] = pods.Program{Path: built[name], Args: []string{kubeconfig}}
+		path, err := built.Path(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		programs[name] = pods.Program{Path: path, Args: []string{kubeconfig}}
 	}
 	return programs
 }
