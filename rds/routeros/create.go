@@ -57,7 +57,7 @@ func (a *Array) create(ctx context.Context, n rds.NewVolume) (rds.Volume, error)
 		add = a.addCopy
 		_, begun, _ = a.tookUp(n.Slot, a.clock.Now())
 	}
-	if !begun { // one that is has its space, and a fresh view shows it as taken
+	if !begun { // a copy under way counted on its space when it began; a fresh view would count it twice
 		if taken, err = a.promise(ctx, n.Slot, sized.Size); err != nil {
 			return a.unlessMade(ctx, n, err)
 		}
