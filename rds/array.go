@@ -20,9 +20,9 @@ type Array interface {
 	Volume(ctx context.Context, slot string) (Volume, error)
 	// Create makes a volume, with an empty ledger and without an export. A
 	// volume of the same slot and source, and of a size that will do, is returned
-	// as it is, one that differs is ErrExists. A source that is absent is ErrNotFound; while one is
-	// being copied, which only arrays without snapshots of their own do, the
-	// volume does not exist yet: ErrUnderWay.
+	// as it is, one that differs is ErrExists. A source that is absent is
+	// ErrNotFound; while one is being copied, which only arrays without snapshots of
+	// their own do, the volume does not exist yet: ErrUnderWay.
 	Create(ctx context.Context, v NewVolume) (Volume, error)
 	// Update reads, decides and writes under compare-and-swap of the comment.
 	// decide may first be shown what was read earlier; a change is only made, and
@@ -31,7 +31,8 @@ type Array interface {
 	// ledger raises its generation, beyond what decide said if need be.
 	Update(ctx context.Context, slot string, decide Decide) (Volume, error)
 	// Delete removes a volume whose ledger is known and names nobody, and then
-	// its files. It returns nil when a fresh answer proves the volume absent.
+	// its files. It returns nil when a fresh answer proves the volume absent, and
+	// ErrUnderWay while a copy that was to become it may still show.
 	Delete(ctx context.Context, slot string) error
 	// CreateSnapshot keeps the present content of a volume. One of the same id and
 	// source is returned as it is, one of another source is ErrExists. One that is
@@ -40,7 +41,8 @@ type Array interface {
 	CreateSnapshot(ctx context.Context, n NewSnapshot) (Snapshot, error)
 	// Snapshots reads all snapshots, in the order of their ids.
 	Snapshots(ctx context.Context) ([]Snapshot, error)
-	// DeleteSnapshot returns nil when a fresh answer proves the snapshot absent.
+	// DeleteSnapshot returns nil when a fresh answer proves the snapshot absent, and
+	// ErrUnderWay while its copy may still show.
 	DeleteSnapshot(ctx context.Context, id string) error
 }
 

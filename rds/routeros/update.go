@@ -215,10 +215,11 @@ func (w write) statements(s *script, compared string) []string {
 		}
 		grow := fmt.Sprintf("/disk/set %s file-size=%d", find(diskMenu, now), w.size)
 		if w.grows {
-			// Refused, with the size seen to be what it was, it has changed nothing but
-			// the generation: the array's no counts.
-			same := count(diskMenu, whereSlot(slot)+fmt.Sprintf(" and size<%d", w.size), 1)
-			grow = fmt.Sprintf(":onerror f in={%s} do={%s;:error $f}", grow, when([]string{same}, s.mark(markUndone)))
+			// Refused, with the disk seen to be no larger, it has changed nothing but the
+			// generation: the array's no counts. If sizes do not compare as numbers
+			// [INF] the outcome stays unknown.
+			smaller := count(diskMenu, whereSlot(slot)+fmt.Sprintf(" and size<%d", w.size), 1)
+			grow = fmt.Sprintf(":onerror f in={%s} do={%s;:error $f}", grow, when([]string{smaller}, s.mark(markUndone)))
 		}
 		out = append(out, grow)
 	}
