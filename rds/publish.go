@@ -34,10 +34,9 @@ func Publish(v Volume, node string, attached []string, now time.Time, nqnPrefix 
 		return Change{}, &Error{Kind: ErrInUse, Op: "publish volume", Slot: v.Slot,
 			Err: fmt.Errorf("published to %s already; a third node never is", strings.Join(holders, " and "))}
 	}
-	_, ours := GenerationOf(v.NQN, v.Slot)
 	// Of an export that is off the array hides the name: that none is seen says
 	// nothing where somebody holds it.
-	rotate := len(holders) == 0 && (v.NQN == "" || (ours && believed))
+	rotate := len(holders) == 0 && (v.NQN == "" || (believed && MadeHere(v.NQN, v.Slot)))
 	ledger = ledger.with(node, now)
 	change := v.exportOn()
 	if rotate {

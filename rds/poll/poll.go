@@ -105,8 +105,8 @@ func (p *Poller) Stale(now time.Time) bool {
 }
 
 // Subscribe gives a channel that receives after every new view and whenever the
-// array stops answering, or does not for another reason. A receiver that is slow finds one notification
-// for all it missed.
+// array stops answering, or does not for another reason. A receiver that is slow finds
+// one notification for all it missed.
 func (p *Poller) Subscribe() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
