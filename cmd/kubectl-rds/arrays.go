@@ -42,10 +42,7 @@ func (c *cluster) askArrays(ctx context.Context, operatorNamespace string) (prob
 		if errs[i] != nil {
 			problems = append(problems, errs[i].Error())
 		}
-		all[config.Name] = views[i]
-		if config.Default {
-			all[""] = views[i]
-		}
+		all.Add(config.Name, config.Default, views[i])
 	}
 	c.gather.Views = all
 	return problems

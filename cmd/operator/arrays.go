@@ -148,10 +148,7 @@ func (a *observedArrays) open(config routeros.Config) (*observedArray, error) {
 func (a *observedArrays) publish() {
 	views := gather.Arrays{}
 	for name, o := range a.running {
-		views[name] = o.poller
-		if o.config.Default {
-			views[""] = o.poller
-		}
+		views.Add(name, o.config.Default, o.poller)
 	}
 	a.current.Store(&views)
 }

@@ -16,6 +16,14 @@ type Source interface {
 // Arrays are the last views by the array's name; the default array's is "".
 type Arrays map[string]Source
 
+// Add adds the view of an array.
+func (a Arrays) Add(name string, isDefault bool, view Source) {
+	a[name] = view
+	if isDefault {
+		a[""] = view
+	}
+}
+
 // Told is what the array was told about the volume of a handle. The ledger is
 // unknown where the view is missing or stale, or the volume is not in it: none of
 // these ever means "nobody".
