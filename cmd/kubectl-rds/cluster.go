@@ -37,9 +37,13 @@ type cluster struct {
 	limits    dualattach.Limits   // the RDSDriver's, or the operator's defaults
 }
 
-// connect begins to read. The context that it returns ends with the first read that
-// fails, for that reason; see cluster.reason.
-func (o *options) connect(ctx context.Context, namespace string) (context.Context, *cluster, error) {
+// connect begins to read the namespace that the flags name. The context that it returns
+// ends with the first read that fails, for the reason that reason tells.
+func (o *options) connect(ctx context.Context) (context.Context, *cluster, error) {
+	namespace, err := o.namespace()
+	if err != nil {
+		return ctx, nil, err
+	}
 	config, err := o.kube.ToRESTConfig()
 	if err != nil {
 		return ctx, nil, err

@@ -47,18 +47,14 @@ func (o *options) explain(ctx context.Context, argument string) error {
 	if err != nil {
 		return err
 	}
-	namespace, err := o.namespace()
-	if err != nil {
-		return err
-	}
-	ctx, c, err := o.connect(ctx, namespace)
+	ctx, c, err := o.connect(ctx)
 	if err != nil {
 		return err
 	}
 	if err := c.requireKubeVirt(); err != nil {
 		return err
 	}
-	e, err := c.explanation(ctx, types.NamespacedName{Namespace: namespace, Name: name}, o.operatorNamespace, o.ErrOut)
+	e, err := c.explanation(ctx, types.NamespacedName{Namespace: c.namespace, Name: name}, o.operatorNamespace, o.ErrOut)
 	if err != nil {
 		return reason(ctx, err)
 	}

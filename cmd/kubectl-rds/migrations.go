@@ -95,12 +95,8 @@ func (o *options) migrations(ctx context.Context, watch bool) error {
 	if watch && o.structured() {
 		return fmt.Errorf("--watch prints a table: leave -o %s out", o.output)
 	}
-	namespace, err := o.namespace()
-	if err != nil {
-		return err
-	}
 	user := ctx
-	ctx, c, err := o.connect(ctx, namespace)
+	ctx, c, err := o.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -119,7 +115,7 @@ func (o *options) migrations(ctx context.Context, watch bool) error {
 		return reason(ctx, err)
 	}
 	if len(rows) == 0 && !o.structured() {
-		o.nothing("migrations of RDS volumes", namespace)
+		o.nothing("migrations of RDS volumes", c.namespace)
 		return nil
 	}
 	return printRows(o, "Migration", migrationColumns(o.allNamespaces), rows)

@@ -163,11 +163,7 @@ func newVolumes(o *options) *cobra.Command {
 }
 
 func (o *options) volumes(ctx context.Context) error {
-	namespace, err := o.namespace()
-	if err != nil {
-		return err
-	}
-	ctx, c, err := o.connect(ctx, namespace)
+	ctx, c, err := o.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -187,7 +183,7 @@ func (o *options) volumes(ctx context.Context) error {
 	case o.structured():
 		return printRows(o, "Volume", nil, all)
 	case len(all) == 0:
-		o.nothing("RDS volumes", namespace)
+		o.nothing("RDS volumes", c.namespace)
 		return nil
 	}
 	return printRows(o, "", volumeColumns(o.allNamespaces), lines(all, now))
