@@ -93,9 +93,15 @@ func (s *site) claim(ctx context.Context, t *testing.T, name string) *corev1.Per
 // get them.
 func (s *site) metrics(ctx context.Context, t *testing.T) {
 	s.scrapers(ctx, t)
-	operators := s.scrape(ctx, t, "rds-csi-operator", 2)
-	if !strings.Contains(operators, "\n"+`rds_csi_migration_migrations_total{result="success"} 2`) || !strings.Contains(operators, "\n"+`rds_csi_array_up{array="main"} 1`) {
-		t.Errorf("the operators' metrics:\n%s", operators)
+	var operators string
+	if err := s.WaitFor(ctx, "both migrations counted", func(ctx context.Context) (bool, error) { // after their conditions are written
+		operators = s.scrape(ctx, t, "rds-csi-operator", 2)
+		return strings.Contains(operators, "\n"+`rds_csi_migration_migrations_total{result="success"} 2`), nil
+	}); err != nil {
+		t.Fatalf("%v; the operators' metrics:\n%s", err, operators)
+	}
+	if !strings.Contains(operators, "\n"+`rds_csi_array_up{array="main"} 1`) {
+		t.Errorf("the operators' metrics do not tell of the array:\n%s", operators)
 	}
 	if got := s.scrape(ctx, t, "rds-csi-controller", 1); !strings.Contains(got, `method="ControllerPublishVolume"`) {
 		t.Errorf("the controller's metrics:\n%s", got)
