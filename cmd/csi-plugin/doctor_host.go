@@ -68,6 +68,10 @@ func (h *doctorHost) Rescan(ctx context.Context, nqn string, size int64) (doctor
 	return seen(d), err
 }
 
+func (h *doctorHost) Lost(ctx context.Context, nqn string) error {
+	return h.connector.AwaitLost(ctx, nqn, exportNSID)
+}
+
 func (h *doctorHost) Release(ctx context.Context, slot string) error {
 	subsystems, err := h.connector.Subsystems()
 	if err != nil {

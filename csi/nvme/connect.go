@@ -240,6 +240,22 @@ func (c *Connector) AwaitSize(ctx context.Context, nqn string, nsid int, size in
 	return d, err
 }
 
+// AwaitLost waits until a target's device is gone, or no connection carries its I/O.
+func (c *Connector) AwaitLost(ctx context.Context, nqn string, nsid int) error {
+	return c.poll(ctx, c.timeout, func() error {
+		d, err := c.Device(nqn, nsid)
+		switch {
+		case errors.Is(err, ErrNoDevice):
+			return nil
+		case err != nil:
+			return err
+		case d.Live() > 0:
+			return fmt.Errorf("%w to %s: %s", ErrStillConnected, nqn, connections(d.Controllers))
+		}
+		return nil
+	})
+}
+
 // Disconnect cuts all connections of a subsystem and makes sure that they are
 // gone. The caller has asked MayDisconnect.
 func (c *Connector) Disconnect(ctx context.Context, run child.Runner, s Subsystem) error {

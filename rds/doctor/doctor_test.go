@@ -87,11 +87,11 @@ func TestAHealthyArray(t *testing.T) {
 		options  doctor.Options
 		skipped  int
 	}{
-		"read only":                     {skipped: 13},
-		"with a scratch volume":         {options: doctor.Options{Scratch: true}, skipped: 4},
-		"with a console that wraps":     {settings: sim.Settings{WrapPut: true}, options: doctor.Options{Scratch: true}, skipped: 4},
-		"with idle exports that show":   {settings: sim.Settings{ShowIdleExport: true, FalseFlags: true}, options: doctor.Options{Scratch: true}, skipped: 4},
-		"with errors that tell a place": {settings: sim.Settings{LocateErrors: true}, options: doctor.Options{Scratch: true}, skipped: 4},
+		"read only":                     {skipped: 14},
+		"with a scratch volume":         {options: doctor.Options{Scratch: true}, skipped: 5},
+		"with a console that wraps":     {settings: sim.Settings{WrapPut: true}, options: doctor.Options{Scratch: true}, skipped: 5},
+		"with idle exports that show":   {settings: sim.Settings{ShowIdleExport: true, FalseFlags: true}, options: doctor.Options{Scratch: true}, skipped: 5},
+		"with errors that tell a place": {settings: sim.Settings{LocateErrors: true}, options: doctor.Options{Scratch: true}, skipped: 5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, config := simulate(t, sim.Options{Settings: tc.settings})
@@ -274,21 +274,25 @@ type host struct {
 	server   *sim.Server
 	identity func(connections int) string
 	grows    bool // sees a new size after a rescan
+	survives bool // its connection outlives its export's name
+	anyName  bool // it can connect by whatever name
 	first    int64
 	connects int
 }
 
 func (h *host) export(nqn string) (sim.Event, error) {
 	exports := h.server.Exports()
-	if i := slices.IndexFunc(exports, func(e sim.Event) bool { return e.NQN == nqn }); i >= 0 {
+	if i := slices.IndexFunc(exports, func(e sim.Event) bool { return e.NQN == nqn || h.anyName }); i >= 0 {
 		return exports[i], nil
 	}
 	return sim.Event{}, errors.New("no such export")
 }
 
 func (h *host) see(nqn string, size int64) (doctor.Device, error) {
-	_, err := h.export(nqn)
-	return doctor.Device{Name: "nvme0n1", Identity: h.identity(h.connects), Size: size, Live: 1}, err
+	if _, err := h.export(nqn); err != nil {
+		return doctor.Device{}, err
+	}
+	return doctor.Device{Name: "nvme0n1", Identity: h.identity(h.connects), Size: size, Live: 1}, nil
 }
 
 func (h *host) Connect(_ context.Context, nqn string, size int64) (doctor.Device, error) {
@@ -303,23 +307,44 @@ func (h *host) Rescan(_ context.Context, nqn string, size int64) (doctor.Device,
 	}
 	return h.see(nqn, h.first)
 }
+func (h *host) Lost(_ context.Context, nqn string) error {
+	if h.survives {
+		return errors.New("still connected to " + nqn)
+	}
+	return nil
+}
 func (h *host) Release(context.Context, string) error { return nil }
 
 func TestWhatAHostSees(t *testing.T) {
 	kept := func(int) string { return "uuid.1" }
 	for name, tc := range map[string]struct {
 		host    host
+		hinder  func(*sim.Server)
 		failing string
 	}{
-		"as assumed":              {host: host{identity: kept, grows: true}},
-		"a size that never shows": {host: host{identity: kept}, failing: "growth, seen by a host"},
-		"a random identity":       {host: host{identity: func(n int) string { return fmt.Sprint("uuid.", n) }, grows: true}, failing: "identity"},
-		"no identity":             {host: host{identity: func(int) string { return "" }, grows: true}, failing: "identity"},
+		"as assumed":                          {host: host{identity: kept, grows: true}},
+		"a size that never shows":             {host: host{identity: kept}, failing: "growth, seen by a host"},
+		"a random identity":                   {host: host{identity: func(n int) string { return fmt.Sprint("uuid.", n) }, grows: true}, failing: "identity"},
+		"no identity":                         {host: host{identity: func(int) string { return "" }, grows: true}, failing: "identity"},
+		"a connection that outlives its name": {host: host{identity: kept, grows: true, survives: true}, failing: "new NQN, seen by a host"},
+		"an old name that still works":        {host: host{identity: kept, grows: true, anyName: true}, failing: "new NQN, seen by a host"},
+		"a name that stays while the export is on": {host: host{identity: kept, grows: true}, failing: "new NQN, seen by a host", hinder: func(s *sim.Server) {
+			meddle(s, func(d sim.Disk) string {
+				old, renamed := strings.CutSuffix(d.NQN, ".g500")
+				if !renamed {
+					return ""
+				}
+				return "nvme-tcp-server-nqn=" + routeros.Quote(old+".g400")
+			})
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, config := simulate(t, sim.Options{})
 			before := contents(server)
 			tc.host.server = server
+			if tc.hinder != nil {
+				tc.hinder(server)
+			}
 			report := examine(t, config, doctor.Options{Scratch: true, Host: &tc.host})
 			for _, f := range report.Findings {
 				if f.Check != tc.failing && f.Verdict != doctor.Pass {

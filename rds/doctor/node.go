@@ -16,6 +16,8 @@ type Host interface {
 	Look(ctx context.Context, nqn string) (Device, error)
 	// Rescan has the kernel look at the device again, and waits for the size.
 	Rescan(ctx context.Context, nqn string, size int64) (Device, error)
+	// Lost waits until no connection to an export carries I/O any more.
+	Lost(ctx context.Context, nqn string) error
 	// Release cuts every connection to any export of the volume.
 	Release(ctx context.Context, slot string) error
 }
@@ -46,6 +48,10 @@ func nodeChecks() []Check {
 			Assumption: "the namespace keeps its identity when the export goes off and on",
 			Promise:    "hosts find their disk again after the array restarts, whatever else is set",
 			Advice:     "after the array restarts, restart the pods that use its volumes"},
+		{Name: "new NQN, seen by a host", run: nqnTaken, Level: OnNode,
+			Assumption: "an export that is on takes a new NQN in one set, which cuts off who was connected by the old one",
+			Promise:    "a host that the ledger names no more, since it was lost or mended by hand, cannot write beside the next one",
+			Advice:     "where a volume's ledger was lost or mended by hand, and no node holds it, switch its export off before a pod starts; report the array's version and this line"},
 	}
 }
 
@@ -138,4 +144,35 @@ func identityKept(ctx context.Context, p *patient) outcome {
 		return fail("it was %s and is %s", before.Identity, after.Identity)
 	}
 	return pass("%s, before and after", after.Identity)
+}
+
+// nqnTaken does what the first publication does to an export that is on, though the
+// ledger names nobody.
+func nqnTaken(ctx context.Context, p *patient) outcome {
+	if _, err := p.look(ctx); err != nil {
+		return unknown("%v", err)
+	}
+	const generation = 500
+	old, taken := p.volume.NQN, rds.NQN(p.config.NQNPrefix, p.slot, generation)
+	if err := p.export(ctx, generation, true); err != nil {
+		return broke(err)
+	}
+	if p.volume.NQN != taken || !p.volume.Exported {
+		return fail("afterwards exported=%t as %q instead of %q", p.volume.Exported, p.volume.NQN, taken)
+	}
+	if err := p.host.Lost(ctx, old); err != nil {
+		return fail("the host is not cut off: %v", err)
+	}
+	// Its kernel would go on knocking by the old name; one knock more tells as much.
+	if err := p.host.Release(ctx, p.slot); err != nil {
+		return unknown("%v", err)
+	}
+	if d, err := p.host.Connect(ctx, old, p.volume.Size); err == nil || d.Live > 0 {
+		return fail("the host could connect to %s again", old)
+	}
+	d, err := p.host.Connect(ctx, taken, p.volume.Size)
+	if err != nil {
+		return fail("the host cannot connect to %s: %v", taken, err)
+	}
+	return pass("the host lost …g400, cannot get it back, and is connected to …g%d as %s", generation, d.Name)
 }

@@ -25,7 +25,7 @@ func TestDoctor(t *testing.T) {
 	before := len(s.array.Disks())
 	out, err := s.a.Run(s.ctx, pluginPath, "doctor", "--arrays-file=/etc/doctor.yaml", "--scratch", "--node")
 	t.Log(out)
-	if err != nil || !strings.Contains(out, "24 passed, 0 failed, 0 unknown, 0 skipped") {
+	if err != nil || !strings.Contains(out, "25 passed, 0 failed, 0 unknown, 0 skipped") {
 		t.Errorf("the doctor: %v", err)
 	}
 	if after := len(s.array.Disks()); after != before {
