@@ -261,3 +261,29 @@ func TestAwaitSize(t *testing.T) {
 		t.Errorf("got %d, %v", d.Size, err)
 	}
 }
+
+func TestAwaitLost(t *testing.T) {
+	for name, c := range map[string]struct {
+		after func(k *kernel) // a moment
+		err   error
+	}{
+		"lives on":      {func(*kernel) {}, ErrStillConnected},
+		"reconnecting":  {func(k *kernel) { k.controller(StateConnecting) }, nil},
+		"disconnected":  {func(k *kernel) { k.clear() }, nil},
+		"device is out": {func(k *kernel) { k.clear(); k.controller(StateLive) }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := newKernel(nil)
+			k.controller(StateLive)
+			k.disk(1 << 30)
+			later := &ticks{tick: func() {
+				k.mu.Lock()
+				defer k.mu.Unlock()
+				c.after(k)
+			}}
+			if err := connector(k, later).AwaitLost(t.Context(), volumeNQN, 1); !errors.Is(err, c.err) {
+				t.Errorf("got %v, want %v", err, c.err)
+			}
+		})
+	}
+}
