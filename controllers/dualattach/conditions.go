@@ -199,6 +199,10 @@ func (s *Snapshot) advice(stage Stage) string {
 		return fmt.Sprintf("Look at: kubectl -n %s describe vmi %s. To cancel: kubectl -n %s delete vmim %s",
 			namespace, s.Migration.Spec.VMIName, namespace, s.Migration.Name)
 	case ReleasingSource:
+		if extent(s.Volumes, s.Source.Node) == None {
+			return fmt.Sprintf("Look at: kubectl -n %s describe vmim %s; and at virt-controller's log, which has the reason (kubectl get pods -A -l kubevirt.io=virt-controller)",
+				namespace, s.Migration.Name)
+		}
 		return s.releaseAdvice(s.Source)
 	default:
 		return s.releaseAdvice(s.Target)

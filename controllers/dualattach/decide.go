@@ -32,6 +32,9 @@ type Assessment struct {
 	Reported bool
 	// Conditions are those of ours that the VMIM is to carry; nil for none.
 	Conditions []Condition
+	// Withheld: the VMIM is not to be written before KubeVirt has moved it on, whatever
+	// there is to say (see stateUnsaved).
+	Withheld bool
 	// Events are those that are due by now. Each is to be made once.
 	Events []Event
 	// DualAttachedClaims are those that are attached on both nodes now.
@@ -72,7 +75,7 @@ func Decide(s Snapshot) Assessment {
 	a.Overdue = a.Deadline.Overdue(s.Now)
 	a.Result = s.result(stage, recorded.timedOut || a.Overdue)
 	a.NextAt = nextAt(a.Deadline, s.Now)
-	a.Conditions = s.conditions(a, recorded)
+	a.Conditions, a.Withheld = s.conditions(a, recorded), s.stateUnsaved()
 	a.Events = s.events(a, recorded)
 	return a
 }

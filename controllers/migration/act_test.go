@@ -171,6 +171,31 @@ func TestActOnVanished(t *testing.T) {
 	}
 }
 
+// TestActWithheld: where the VMIM must not be written yet, all else is said and counted.
+func TestActWithheld(t *testing.T) {
+	x := passing(t)
+	x.a.Withheld = true
+	if err := x.act(t); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(spoken, x.writer.log); diff != "" {
+		t.Errorf("written (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"migrations_total{timeout} 1", "timeouts_total{DualAttached} 1"}, counts(t, x.metrics)); diff != "" {
+		t.Errorf("counted (-want +got):\n%s", diff)
+	}
+	x.writer.log, x.a.Withheld = nil, false
+	if err := x.act(t); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"status of a"}, x.writer.log); diff != "" {
+		t.Errorf("written when it may be (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"migrations_total{timeout} 1", "timeouts_total{DualAttached} 1"}, counts(t, x.metrics)); diff != "" {
+		t.Errorf("counted in the end (-want +got):\n%s", diff)
+	}
+}
+
 // TestActForgets: what is over needs no entry and no gauge.
 func TestActForgets(t *testing.T) {
 	final := func(s *dualattach.Snapshot) { s.Migration.Status.Phase = kubevirtv1.MigrationFailed }

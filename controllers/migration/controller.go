@@ -178,6 +178,9 @@ func (r *Reconciler) act(ctx context.Context, in *gather.Instance, e *entry, s *
 // conditions; its migration is watched to its end all the same, and what was
 // decided is remembered here instead.
 func (r *Reconciler) writeConditions(ctx context.Context, e *entry, s *dualattach.Snapshot, a dualattach.Assessment) error {
+	if a.Withheld {
+		return nil
+	}
 	if !s.VanishedAt.IsZero() {
 		r.table.update(func() { e.known.Migration = report.Remembered(s.Migration, a.Conditions, s.Now) })
 		return nil

@@ -2,6 +2,7 @@ package install
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/audit"
 )
 
 // A disk of which its owner says the size only; the rest follows from the class.
@@ -27,11 +29,13 @@ spec:
 
 // persistentTPM: a VM starts and moves whose TPM is kept in a claim that KubeVirt
 // makes, in the StorageProfile's way: KubeVirt's own would be ReadWriteMany Filesystem,
-// which no volume of ours can be.
+// which no volume of ours can be. A disk is plugged in, which keeps the migration
+// Pending until it is attached on both nodes.
 func (s *site) persistentTPM(ctx context.Context, t *testing.T) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	s.newClaim(ctx, t, "sealed")
+	s.newClaim(ctx, t, "plugged")
 	vm, err := s.CreateVMI(ctx, lab.NewVMI(tenant, "sealed").WithDisk("sealed").Where(func(vm *lab.VMI) {
 		vm.Spec.Domain.Devices.TPM = &kubevirtv1.TPMDevice{Persistent: ptr.To(true)}
 	}))
@@ -41,7 +45,16 @@ func (s *site) persistentTPM(ctx context.Context, t *testing.T) {
 	if !slices.Equal(before.Spec.AccessModes, []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}) || *before.Spec.VolumeMode != corev1.PersistentVolumeFilesystem {
 		t.Errorf("KubeVirt made the claim of the TPM's state %v, %v", before.Spec.AccessModes, *before.Spec.VolumeMode)
 	}
+	must(t, s.Hotplug(ctx, vm, "plugged"))
+	must(t, s.WaitVMI(ctx, vm, "to have the disk", func(vm *lab.VMI) bool {
+		return slices.ContainsFunc(vm.Status.VolumeStatus, func(v kubevirtv1.VolumeStatus) bool {
+			return v.Name == "plugged" && v.Phase == kubevirtv1.VolumeReady
+		})
+	}))
+	mark, err := s.MarkAudit()
+	must(t, err)
 	s.migrate(ctx, t, vm)
+	s.judgePatience(t, mark)
 	// A state that one node only may have moves to a claim of the target's. The former
 	// claim is deleted; it goes with the source's pod.
 	must(t, s.WaitFor(ctx, "the state's former claim to be deleted", func(ctx context.Context) (bool, error) {
@@ -53,6 +66,26 @@ func (s *site) persistentTPM(ctx context.Context, t *testing.T) {
 		t.Errorf("the state is in %s (%s), and was in %s", after.Name, after.Status.Phase, before.Name)
 	}
 	s.remove(ctx, t, vm)
+	must(t, s.WaitAttached(ctx, s.claim(ctx, t, "plugged").Spec.VolumeName))
+}
+
+// judgePatience: no migration was written to while it was Pending, when KubeVirt knows
+// only by heart where the state is.
+func (s *site) judgePatience(t *testing.T, mark lab.AuditMark) {
+	t.Helper()
+	writes, err := s.AuditSince(mark, audit.Event.Write, func(e audit.Event) bool {
+		return e.User.Name == "system:serviceaccount:"+namespace+":rds-csi-operator" && e.Object.Resource == "virtualmachineinstancemigrations"
+	})
+	must(t, err)
+	for _, e := range writes {
+		var after kubevirtv1.VirtualMachineInstanceMigration
+		if err := json.Unmarshal(e.ResponseObject.Raw, &after); err != nil || after.Status.Phase == kubevirtv1.MigrationPending {
+			t.Errorf("written while Pending: %s (%v)", e, err)
+		}
+	}
+	if len(writes) == 0 {
+		t.Error("the audit log shows no write of the operator's")
+	}
 }
 
 // withoutAccessModes: a VM starts and moves whose disk is a DataVolume without access
