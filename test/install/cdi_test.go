@@ -74,7 +74,7 @@ func (s *site) persistentTPM(ctx context.Context, t *testing.T) {
 func (s *site) judgePatience(t *testing.T, mark lab.AuditMark) {
 	t.Helper()
 	writes, err := s.AuditSince(mark, audit.Event.Write, func(e audit.Event) bool {
-		return e.User.Name == "system:serviceaccount:"+namespace+":rds-csi-operator" && e.Object.Resource == "virtualmachineinstancemigrations"
+		return !e.Failed() && e.User.Name == "system:serviceaccount:"+namespace+":rds-csi-operator" && e.Object.Resource == "virtualmachineinstancemigrations"
 	})
 	must(t, err)
 	for _, e := range writes {
