@@ -29,16 +29,14 @@ func knownVolume(ledger string, observed time.Time) *gather.Volume {
 		Snapshot: unexplained.Snapshot{
 			Now: now, Claim: "disk", Slot: "pvc-1", Sharing: unexplained.LiveMigration,
 			Attachments: []unexplained.Attachment{
-				{Name: "va-b", Node: "node-b", NodeID: "node-b"},
-				{Name: "va-a", Node: "node-a", NodeID: "node-a", Attached: true, Ready: true},
+				{Name: "va-b", Node: "node-b", NodeID: "node-b", Created: before(5 * time.Second)},
+				{Name: "va-a", Node: "node-a", NodeID: "node-a", Created: before(3 * time.Hour), Attached: true, Ready: true},
 			},
-			Pods: []unexplained.Pod{{Name: "virt-launcher-web-x", Node: "node-a", VM: "web"}, {Name: "copy", Node: "node-b"}},
+			Pods: []unexplained.Pod{{Name: "virt-launcher-web-x", Node: "node-a", VM: "web"}, {Name: "copy", Node: "node-b", Leaving: now}},
 			Told: unexplained.Told{ObservedAt: observed, Ledger: rds.ParseLedger(ledger), Exported: true},
 		},
 	}
 }
-
-var since = map[string]time.Time{"va-a": before(3 * time.Hour), "va-b": before(5 * time.Second)}
 
 // printed is a table as the user sees it.
 func printed[T any](t *testing.T, output string, columns []column[T], rows []T) string {
@@ -64,23 +62,23 @@ func TestVolumes(t *testing.T) {
 		"as it should be": {"rds1 g2 node-a=1777885200 node-b=1777895990", now, `
 CLAIM   NODE     CLUSTER        ARRAY      USED BY
 disk    node-a   Attached 3h    Told 3h    vmi/web
-disk    node-b   Attaching 5s   Told 10s   pod/copy`},
+disk    node-b   Attaching 5s   Told 10s   pod/copy (leaving)`},
 		"a node that only the array knows": {"rds1 g2 node-a=1777885200 node-c=1777895990", now, `
 CLAIM   NODE     CLUSTER        ARRAY      USED BY
 disk    node-a   Attached 3h    Told 3h    vmi/web
-disk    node-b   Attaching 5s   -          pod/copy
+disk    node-b   Attaching 5s   -          pod/copy (leaving)
 disk    node-c   -              Told 10s   -`},
 		"no ledger is not nobody": {"a disk of somebody else", now, `
 CLAIM   NODE     CLUSTER        ARRAY   USED BY
 disk    node-a   Attached 3h    ?       vmi/web
-disk    node-b   Attaching 5s   ?       pod/copy`},
+disk    node-b   Attaching 5s   ?       pod/copy (leaving)`},
 		"no view is not nobody": {"rds1 g2", time.Time{}, `
 CLAIM   NODE     CLUSTER        ARRAY   USED BY
 disk    node-a   Attached 3h    ?       vmi/web
-disk    node-b   Attaching 5s   ?       pod/copy`},
+disk    node-b   Attaching 5s   ?       pod/copy (leaving)`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := compare(knownVolume(tt.ledger, tt.observed), since)
+			v := compare(knownVolume(tt.ledger, tt.observed))
 			columns := volumeColumns(false)[:5]
 			if diff := cmp.Diff(tt.want, "\n"+printed(t, "", columns, lines([]volume{v}, now))); diff != "" {
 				t.Error(diff)
@@ -94,16 +92,16 @@ disk    node-b   Attaching 5s   ?       pod/copy`},
 func TestVolumeThatNobodyHolds(t *testing.T) {
 	known := knownVolume("rds1 g2", now)
 	known.Snapshot.Attachments = nil
-	idle := compare(known, nil)
+	idle := compare(known)
 	idle.addFindings([]unexplained.Finding{{Kind: unexplained.Exported, Message: "m"}}, false)
-	late := compare(knownVolume("rds1 g2 node-a=1", now), since)
+	late := compare(knownVolume("rds1 g2 node-a=1", now))
 	late.Metadata.Namespace = "web"
 	late.addFindings([]unexplained.Finding{{Kind: unexplained.Lingering, Node: "node-b", Message: "m"}}, true)
 	want := `
-NAMESPACE   CLAIM   NODE     CLUSTER        ARRAY      USED BY    FINDING                 VOLUME   SLOT    EXPORT
-shop        disk    -        -              -          -          ArrayDivergence (new)   pv-1     pvc-1   on
-web         disk    node-a   Attached 3h    Told 56y   vmi/web    LingeringAttachment     pv-1     pvc-1   on
-web         disk    node-b   Attaching 5s   -          pod/copy   -                       pv-1     pvc-1   on`
+NAMESPACE   CLAIM   NODE     CLUSTER        ARRAY      USED BY              FINDING                 VOLUME   SLOT    EXPORT
+shop        disk    -        -              -          -                    ArrayDivergence (new)   pv-1     pvc-1   on
+web         disk    node-a   Attached 3h    Told 56y   vmi/web              LingeringAttachment     pv-1     pvc-1   on
+web         disk    node-b   Attaching 5s   -          pod/copy (leaving)   -                       pv-1     pvc-1   on`
 	if diff := cmp.Diff(want, "\n"+printed(t, "wide", volumeColumns(true), lines([]volume{idle, late}, now))); diff != "" {
 		t.Error(diff)
 	}
@@ -183,7 +181,7 @@ func TestInstanceName(t *testing.T) {
 // TestExplanation: what is not known is told as such, and what is wrong with the words
 // that say what to do.
 func TestExplanation(t *testing.T) {
-	v := compare(knownVolume("", now), since)
+	v := compare(knownVolume("", now))
 	v.Holders[1].AttachmentError = "in use by pod copy"
 	v.addFindings([]unexplained.Finding{{Kind: unexplained.Lingering, Message: "look at the kubelet"}}, false)
 	e := &explanation{

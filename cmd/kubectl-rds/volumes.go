@@ -10,10 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/attachment"
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/gather"
@@ -54,7 +51,20 @@ type holder struct {
 	AttachmentError string       `json:"attachmentError,omitempty"`
 	Told            bool         `json:"told"` // the ledger names the node
 	ToldSince       *metav1.Time `json:"toldSince,omitempty"`
-	Users           []string     `json:"users,omitempty"` // pods and VMs
+	Users           []user       `json:"users,omitempty"`
+}
+
+// user is who uses a volume on a node: a VM, or else a pod.
+type user struct {
+	Name    string `json:"name"`              // vmi/NAME or pod/NAME
+	Leaving bool   `json:"leaving,omitempty"` // it is shutting down
+}
+
+func (u user) String() string {
+	if u.Leaving {
+		return u.Name + " (leaving)"
+	}
+	return u.Name
 }
 
 // line is one of the table: a volume on one node, or one that nobody holds.
@@ -71,7 +81,7 @@ func volumeColumns(allNamespaces bool) []column[line] {
 		{"Node", false, func(l line) string { return l.Node }},
 		{"Cluster", false, line.cluster},
 		{"Array", false, line.array},
-		{"Used by", false, func(l line) string { return commas(l.Users) }},
+		{"Used by", false, func(l line) string { return commas(l.users()) }},
 		{"Finding", false, line.finding},
 		{"Volume", true, func(l line) string { return l.PV }},
 		{"Slot", true, func(l line) string { return l.Slot }},
@@ -88,6 +98,14 @@ func (l line) cluster() string {
 		return ""
 	}
 	return strings.TrimSpace(l.Attachment + " " + ago(l.AttachmentSince.Time, l.now))
+}
+
+func (l line) users() []string {
+	var names []string
+	for _, u := range l.Users {
+		names = append(names, u.String())
+	}
+	return names
 }
 
 // array is what the array says of the node; "?" is not known, which is not "no".
@@ -221,20 +239,12 @@ func (c *cluster) volume(ctx context.Context, pv string, migrations []migration,
 	if known == nil || err != nil {
 		return nil, err
 	}
-	since := map[string]time.Time{}
-	for _, a := range known.Snapshot.Attachments {
-		var va storagev1.VolumeAttachment
-		if err := c.cache.Get(ctx, types.NamespacedName{Name: a.Name}, &va); client.IgnoreNotFound(err) != nil {
-			return nil, fmt.Errorf("read VolumeAttachment %s: %w", a.Name, err)
-		}
-		since[a.Name] = va.CreationTimestamp.Time
-	}
 	s := known.Snapshot
 	s.Limits, s.Migrating = c.unexplainedLimits(), migrating(migrations, pv)
 	if s.Memory, err = attachment.Recall(ctx, c.live, known, unexplained.Decide(s).Pending); err != nil {
 		return nil, err
 	}
-	v := compare(known, since)
+	v := compare(known)
 	a := unexplained.Decide(s)
 	v.addFindings(a.Standing, true)
 	v.addFindings(a.Pending, false)
@@ -259,7 +269,7 @@ func migrating(migrations []migration, pv string) []string {
 }
 
 // compare puts what the cluster says of a volume beside what the array was told.
-func compare(known *gather.Volume, since map[string]time.Time) volume {
+func compare(known *gather.Volume) volume {
 	s := &known.Snapshot
 	v := volume{Metadata: metadata{Namespace: known.Claim.Namespace, Name: known.Claim.Name}, PV: known.Name, Slot: s.Slot,
 		ArrayKnown: s.Told.Fresh() && s.Told.Ledger.Known, ArrayProblem: s.Told.Ledger.Problem, Holders: []holder{}}
@@ -271,7 +281,7 @@ func compare(known *gather.Volume, since map[string]time.Time) volume {
 	}
 	told := s.Told.Ledger.Publications
 	for _, a := range s.Attachments {
-		h := holder{Node: a.Node, Attachment: attachmentState(a), AttachmentSince: stamp(since[a.Name]), AttachmentError: a.Error}
+		h := holder{Node: a.Node, Attachment: attachmentState(a), AttachmentSince: stamp(a.Created), AttachmentError: a.Error}
 		told = slices.DeleteFunc(slices.Clone(told), func(p rds.Publication) bool {
 			if p.Node != rds.NodeKey(a.NodeID) {
 				return false
@@ -287,7 +297,7 @@ func compare(known *gather.Volume, since map[string]time.Time) volume {
 	for i := range v.Holders {
 		for _, p := range s.Pods {
 			if p.Node == v.Holders[i].Node {
-				v.Holders[i].Users = append(v.Holders[i].Users, user(p))
+				v.Holders[i].Users = append(v.Holders[i].Users, userOf(p))
 			}
 		}
 	}
@@ -306,10 +316,10 @@ func attachmentState(a unexplained.Attachment) string {
 	}
 }
 
-// user names whoever uses a volume: the VM, or else the pod.
-func user(p unexplained.Pod) string {
+func userOf(p unexplained.Pod) user {
+	u := user{Name: "pod/" + p.Name, Leaving: !p.Leaving.IsZero()}
 	if p.VM != "" {
-		return "vmi/" + p.VM
+		u.Name = "vmi/" + p.VM
 	}
-	return "pod/" + p.Name
+	return u
 }

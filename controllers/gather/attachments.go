@@ -80,7 +80,7 @@ func (g *Gatherer) attachments(ctx context.Context, v *Volume) error {
 		va := &list.Items[i]
 		known := attachmentOf(va)
 		a := unexplained.Attachment{Name: va.Name, UID: string(va.UID), Node: known.Node, NodeID: va.Annotations[nodeIDAnnotation],
-			Attached: known.Attached, Error: known.Error}
+			Created: known.Created, Attached: known.Attached, Error: known.Error}
 		if a.NodeID == "" {
 			a.NodeID = a.Node
 		}

@@ -91,9 +91,9 @@ func TestVolumeAttachments(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []unexplained.Attachment{
-		{Name: "csi-disk-" + a, Node: a, NodeID: a, Attached: true, Ready: true},
-		{Name: "csi-disk-" + b, UID: "uid-b", Node: b, NodeID: "id-b", Attached: true, Deleting: now.Time, Error: "no"},
-		{Name: "csi-disk-" + c, Node: c, NodeID: c, NodeGone: true},
+		{Name: "csi-disk-" + a, Node: a, NodeID: a, Created: at(0).Time, Attached: true, Ready: true},
+		{Name: "csi-disk-" + b, UID: "uid-b", Node: b, NodeID: "id-b", Created: at(0).Time, Attached: true, Deleting: now.Time, Error: "no"},
+		{Name: "csi-disk-" + c, Node: c, NodeID: c, Created: at(0).Time, NodeGone: true},
 	}
 	if diff := cmp.Diff(want, got.Snapshot.Attachments); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

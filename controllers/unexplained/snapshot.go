@@ -65,6 +65,7 @@ type Attachment struct {
 	Name, UID string
 	Node      string
 	NodeID    string    // by which the driver and the ledger know the node
+	Created   time.Time
 	Attached  bool      // status.attached, deleting or not
 	Deleting  time.Time // since when its deletion is asked for, or zero
 	Error     string    // status.attachError or detachError, verbatim
