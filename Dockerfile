@@ -15,7 +15,7 @@ COPY controllers controllers
 COPY csi csi
 COPY rds rds
 ARG VERSION=0.1.0-dev
-RUN CGO_ENABLED=0 GOFLAGS=-mod=readonly go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=${VERSION}" -o /out/ ./cmd/...
+RUN CGO_ENABLED=0 GOFLAGS=-mod=readonly go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=${VERSION}" -o /out/ ./cmd/operator ./cmd/csi-plugin
 
 # The operator talks to the API server, whose CA its service account brings, and to
 # arrays by SSH: it needs nothing but itself.
