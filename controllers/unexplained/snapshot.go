@@ -64,7 +64,7 @@ func (s Sharing) nodes() int {
 type Attachment struct {
 	Name, UID string
 	Node      string
-	NodeID    string    // by which the driver and the ledger know the node
+	NodeID    string // by which the driver and the ledger know the node
 	Created   time.Time
 	Attached  bool      // status.attached, deleting or not
 	Deleting  time.Time // since when its deletion is asked for, or zero
