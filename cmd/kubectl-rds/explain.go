@@ -170,6 +170,11 @@ func (e *explanation) writeMigrations(o *options) error {
 // matters lists what is wrong, in words that say what to do.
 func (e *explanation) matters() []string {
 	var all []string
+	for _, m := range e.migrations {
+		if m.Overdue != "" {
+			all = append(all, "migration "+m.Metadata.Name+": "+m.Overdue)
+		}
+	}
 	for _, v := range e.volumes {
 		if !v.ArrayKnown {
 			all = append(all, fmt.Sprintf("claim %s: who holds it on the array is not known: %s", v.Metadata.Name, v.ArrayProblem))

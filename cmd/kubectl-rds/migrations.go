@@ -33,6 +33,8 @@ type migration struct {
 	Claims   []string     `json:"claims,omitempty"`
 	// Messages are those of the conditions that the VMIM is to carry now.
 	Messages []string `json:"messages,omitempty"`
+	// Overdue says what lasts too long, by whose limit, and what to look at next.
+	Overdue string `json:"overdue,omitempty"`
 
 	now      time.Time
 	nextAt   time.Time // when time alone changes what is said, or zero
@@ -254,6 +256,9 @@ func describe(s *dualattach.Snapshot, a dualattach.Assessment) migration {
 	}
 	for _, condition := range a.Conditions {
 		m.Messages = append(m.Messages, condition.Message)
+		if a.Overdue && condition.Type == dualattach.ConditionTimedOut {
+			m.Overdue = condition.Message
+		}
 	}
 	if a.Reported {
 		m.Messages = said(s.Migration)

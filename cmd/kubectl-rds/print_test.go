@@ -207,6 +207,14 @@ func TestExplanation(t *testing.T) {
 	}
 	e.volumes[0].ArrayKnown, e.volumes[0].Findings, e.grant, e.volumes[0].Holders = true, nil, nil, nil
 	out.Reset()
+	e.migrations = someMigrations()[:1]
+	e.migrations[0].Overdue = "the source has not released it"
+	if err := e.write(&options{IOStreams: genericiooptions.IOStreams{Out: &out}}); err != nil ||
+		!strings.Contains(out.String(), "- migration "+e.migrations[0].Metadata.Name+": the source has not released it\n") {
+		t.Errorf("%v:\n%s", err, out.String())
+	}
+	e.migrations = nil
+	out.Reset()
 	if err := e.write(&options{IOStreams: genericiooptions.IOStreams{Out: &out}}); err != nil || !strings.Contains(out.String(), "What is the matter\nnothing\n") {
 		t.Errorf("%v:\n%s", err, out.String())
 	}
