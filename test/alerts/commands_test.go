@@ -53,8 +53,12 @@ func runbookCommands(ctx context.Context, t *testing.T, w *watched) {
 		if reason := eventReason.FindStringSubmatch(line); reason != nil && !slices.Contains(reasons, reason[1]) {
 			t.Errorf("%s: there are no events %s", line, reason[1])
 		}
-		if out, err := w.shell(ctx, t, filled); err != nil {
+		out, err := w.shell(ctx, t, filled)
+		if err != nil {
 			t.Errorf("%s: %v\n%s", line, err, out)
+		}
+		if strings.HasPrefix(line, "kubectl rds explain ") && !strings.Contains(out, "\n- migration "+w.vmim.Name+": ") {
+			t.Errorf("%s does not tell that the migration hangs:\n%s", line, out)
 		}
 	}
 }
