@@ -196,6 +196,13 @@ func TestMessages(t *testing.T) {
 			want:   []string{"claim disk", a + " (source) has not released", "7m0s", "--release-deadline-not-ready", "describe node " + a, "NodeNotReady"},
 			never:  []string{"delete"},
 		},
+		"released, and not ended": {
+			reason: "No node is to blame: KubeVirt knows why.",
+			args:   migration().on(b).handedOff(40).now(600),
+			kind:   ConditionTimedOut,
+			want:   []string{"KubeVirt has not ended the migration", "describe vmim web-1", "virt-controller's log"},
+			never:  []string{"describe node"},
+		},
 		"late release of the target": {
 			args:  migration().on(a, b).failed(100).now(280),
 			kind:  ConditionTimedOut,

@@ -75,7 +75,8 @@ func Decide(s Snapshot) Assessment {
 	a.Overdue = a.Deadline.Overdue(s.Now)
 	a.Result = s.result(stage, recorded.timedOut || a.Overdue)
 	a.NextAt = nextAt(a.Deadline, s.Now)
-	a.Conditions, a.Withheld = s.conditions(a, recorded), s.stateUnsaved()
+	a.Conditions = s.conditions(a, recorded)
+	a.Withheld = s.stateUnsaved()
 	a.Events = s.events(a, recorded)
 	return a
 }

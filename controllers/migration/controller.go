@@ -174,9 +174,9 @@ func (r *Reconciler) act(ctx context.Context, in *gather.Instance, e *entry, s *
 	return nil
 }
 
-// writeConditions writes what the VMIM lacks. A VMIM that is gone bears no
-// conditions; its migration is watched to its end all the same, and what was
-// decided is remembered here instead.
+// writeConditions writes what the VMIM lacks, unless that is withheld: it comes with the
+// VMIM's next phase. A VMIM that is gone bears no conditions; its migration is watched
+// to its end all the same, and what was decided is remembered here instead.
 func (r *Reconciler) writeConditions(ctx context.Context, e *entry, s *dualattach.Snapshot, a dualattach.Assessment) error {
 	if a.Withheld {
 		return nil
