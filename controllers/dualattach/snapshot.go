@@ -169,10 +169,11 @@ func (s *Snapshot) CopiesBlocks() bool {
 const stateVolume = "persistent-state-for-this-vm"
 
 // stateUnsaved reports a migration that KubeVirt would forget a part of if somebody
-// wrote the VMIM now. For a VM with state of its own, virt-controller (1.8.4, seen) puts
-// the names of the state's two claims into its cached copy of a Pending VMIM, and stores
-// them with the next phase. A write in between replaces the copy: the migration then
-// hangs at its end, "missing source and/or target PVC name(s)" in virt-controller's log.
+// wrote the VMIM now. For a VM with state of its own, virt-controller (seen in 1.8.4,
+// read in 1.9.0) puts the names of the state's two claims into its cached copy of a
+// Pending VMIM, and stores them with the next phase. A write in between replaces the
+// copy: the migration then hangs at its end, "missing source and/or target PVC name(s)"
+// in virt-controller's log.
 func (s *Snapshot) stateUnsaved() bool {
 	if s.Migration.Status.Phase != kubevirtv1.MigrationPending || !s.VanishedAt.IsZero() {
 		return false
