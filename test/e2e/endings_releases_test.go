@@ -34,14 +34,7 @@ func sourceDead(sc *scene) {
 
 	sc.must(source.OutOfService(sc.ctx))
 	sc.shows(vmim, conditions{"False/Detached", "False/Detached", "False/Resolved"}, rolledBack.resolved())
-	heard := []string{"MigrationStarted", "MigrationDelayed", "MigrationFailed", "MigrationFailed"}
-	if sc.hasHeard("vm", "timeout in stage "+dualattach.ReleasingSource.String()) {
-		// The source was detached before KubeVirt saw the end: its time, which is over, ran on
-		// in that stage. Which of the two is first is nobody's to say.
-		heard = append(heard, "MigrationFailed")
-		sc.owesTimeout(dualattach.ReleasingSource)
-	}
-	sc.claimHears("vm", heard...)
+	sc.claimHears("vm", "MigrationStarted", "MigrationDelayed", "MigrationFailed", "MigrationFailed")
 	sc.must(sc.WaitAttached(sc.ctx, sc.pv("vm")))
 	sc.counts(dualattach.Timeout)
 }

@@ -337,14 +337,6 @@ func (sc *scene) told(claim, reason string, parts ...string) {
 	sc.t.Errorf("no event %s on claim %s says %q; there are:\n%s", reason, claim, parts, strings.Join(texts, "\n"))
 }
 
-// hasHeard reports whether some event on a claim says so by now.
-func (sc *scene) hasHeard(claim, part string) bool {
-	sc.t.Helper()
-	events, err := sc.events(sc.ctx, "PersistentVolumeClaim", claim)
-	sc.must(err)
-	return slices.ContainsFunc(events, func(e corev1.Event) bool { return strings.Contains(e.Message, part) })
-}
-
 // overdue waits until a VMIM and the VMI say that a stage lasts too long, and why.
 func (sc *scene) overdue(vm *lab.VMI, vmim *lab.VMIM, under conditions, stage dualattach.Stage, parts ...string) {
 	sc.t.Helper()
@@ -356,11 +348,6 @@ func (sc *scene) overdue(vm *lab.VMI, vmim *lab.VMIM, under conditions, stage du
 	said, _ := instanceCondition(vm)
 	sc.contains("the condition of VMI "+vm.Name, said.Message, parts)
 	sc.hears("VirtualMachineInstance", vm.Name, "StorageMigrationTimedOut")
-	sc.owesTimeout(stage)
-}
-
-// owesTimeout says that a passed deadline is to be counted.
-func (sc *scene) owesTimeout(stage dualattach.Stage) {
 	sc.owed.mu.Lock()
 	defer sc.owed.mu.Unlock()
 	sc.owed.timeouts[stage]++
