@@ -256,7 +256,7 @@ func describe(s *dualattach.Snapshot, a dualattach.Assessment) migration {
 	}
 	for _, condition := range a.Conditions {
 		m.Messages = append(m.Messages, condition.Message)
-		if a.Overdue && condition.Type == dualattach.ConditionTimedOut {
+		if a.Overdue() && condition.Type == dualattach.ConditionTimedOut {
 			m.Overdue = condition.Message
 		}
 	}

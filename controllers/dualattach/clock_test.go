@@ -144,8 +144,8 @@ func TestDualAttachedSinceIsStable(t *testing.T) {
 	x := migration().on(a, b).annotate("60").decided(30)
 	for _, now := range []int{31, 60, 89, 90, 500} {
 		got := Decide(x.now(now).Snapshot)
-		if want := at(90); !got.Deadline.At.Equal(want) || got.Overdue != (now >= 90) {
-			t.Errorf("%d s: deadline %s, overdue %t; want %s", now, got.Deadline.At, got.Overdue, want)
+		if want := at(90); !got.Deadline.At.Equal(want) || got.Overdue() != (now >= 90) {
+			t.Errorf("%d s: deadline %s, overdue %t; want %s", now, got.Deadline.At, got.Overdue(), want)
 		}
 		x.decided(now)
 	}

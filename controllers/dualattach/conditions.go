@@ -116,13 +116,13 @@ var underWay = map[Stage]string{
 func (s *Snapshot) timedOutCondition(a Assessment, r record) Condition {
 	c := Condition{Type: ConditionTimedOut, Status: corev1.ConditionFalse}
 	stage := r.timedOutIn
-	if a.Overdue {
-		stage = a.Stage
+	if a.Overdue() {
+		stage = a.Late
 	}
 	switch {
 	case (a.Stage.Final() || a.Stage == NotInvolved) && r.timedOut:
 		c.Reason, c.Message = ReasonResolved, fmt.Sprintf("RDS shared volume of %s: the migration is over%s, after a deadline had passed", s.claims(), s.took())
-	case a.Overdue || stage != Undecided:
+	case stage != Undecided:
 		c.Status, c.Reason = corev1.ConditionTrue, stage.String()
 		c.Message = "RDS shared volume of " + s.claims() + ": " + s.timeoutText(a, stage)
 	default:
@@ -131,13 +131,14 @@ func (s *Snapshot) timedOutCondition(a Assessment, r record) Condition {
 	return c
 }
 
-// timeoutText says what lasts too long, by whose limit, and what to look at next.
+// timeoutText says what lasts too long, by whose limit, and what to look at next; else
+// that the deadline of a stage had passed.
 func (s *Snapshot) timeoutText(a Assessment, stage Stage) string {
-	if !a.Overdue || stage != a.Stage {
+	if !a.Overdue() {
 		return fmt.Sprintf("the deadline of stage %s had passed; now %s", stage, s.progress(a.Stage))
 	}
-	return fmt.Sprintf("%s for %s, allowed are %s (%s)%s. %s", s.overdueWhat(stage), Seconds(s.Now.Sub(a.Deadline.Start)), Seconds(a.Deadline.Allowed()), a.Deadline.Whose,
-		problemText(a.Problems), s.advice(stage))
+	return fmt.Sprintf("%s for %s, allowed are %s (%s)%s. %s", s.overdueWhat(a.Stage), Seconds(s.Now.Sub(a.Deadline.Start)), Seconds(a.Deadline.Allowed()), a.Deadline.Whose,
+		problemText(a.Problems), s.advice(a.Stage))
 }
 
 func (s *Snapshot) overdueWhat(stage Stage) string {

@@ -24,8 +24,10 @@ func Results() []Result { return []Result{Success, Failed, Aborted, Timeout} }
 type Assessment struct {
 	Stage    Stage
 	Deadline Deadline
-	// Overdue: the deadline of this stage has passed.
-	Overdue bool
+	// Late is the stage whose deadline has passed, Undecided while none has. It is this
+	// stage, but for a source that KubeVirt has not seen go: its clock is DualAttached's,
+	// and a deadline is told once.
+	Late Stage
 	// Result is set at the first deadline passed or at the end, and stays.
 	Result Result
 	// Reported: all is said already; nothing is to be written.
@@ -72,13 +74,26 @@ func Decide(s Snapshot) Assessment {
 		stage = s.orphanStage()
 	}
 	a := Assessment{Stage: stage, Deadline: s.deadline(stage), Problems: s.problems(stage), DualAttachedClaims: s.dualAttachedClaims()}
-	a.Overdue = a.Deadline.Overdue(s.Now)
-	a.Result = s.result(stage, recorded.timedOut || a.Overdue)
+	if a.Deadline.Overdue(s.Now) {
+		a.Late = s.clockOf(stage, recorded)
+	}
+	a.Result = s.result(stage, recorded.timedOut || a.Overdue())
 	a.NextAt = nextAt(a.Deadline, s.Now)
 	a.Conditions = s.conditions(a, recorded)
 	a.Withheld = s.stateUnsaved()
 	a.Events = s.events(a, recorded)
 	return a
+}
+
+// Overdue reports whether the deadline has passed.
+func (a Assessment) Overdue() bool { return a.Late != Undecided }
+
+// clockOf is the stage whose deadline the present one runs on.
+func (s *Snapshot) clockOf(stage Stage, r record) Stage {
+	if stage == ReleasingSource && s.EndedAt().IsZero() && r.timedOutIn == DualAttached {
+		return DualAttached
+	}
+	return stage
 }
 
 // withdrawn takes back what was begun on a migration that turned out to copy

@@ -1,6 +1,7 @@
 package dualattach
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -122,6 +123,40 @@ func TestWithheld(t *testing.T) {
 			got := Decide(tc.args.now(960).Snapshot)
 			if got.Withheld != tc.want || len(got.Conditions) == 0 {
 				t.Errorf("withheld: %t, want %t, of %d conditions", got.Withheld, tc.want, len(got.Conditions))
+			}
+		})
+	}
+}
+
+// TestLate: a deadline is told once, also where its clock runs on in the next stage.
+func TestLate(t *testing.T) {
+	limited := func() *builder { return migration().on(a, b).handedOff(40).annotate("100").decided(10) }
+	for name, tc := range map[string]struct {
+		reason string
+		args   *builder
+		late   Stage
+		told   []string // events now
+	}{
+		"in time":               {"Nothing has passed.", limited().now(50), Undecided, nil},
+		"dual":                  {"The first time.", limited().now(120), DualAttached, []string{EventFailed, EventTimedOut}},
+		"dual, told":            {"It is on the VMIM.", limited().decided(120).now(130), DualAttached, nil},
+		"then the source left":  {"KubeVirt sees that in a moment: no news.", limited().decided(120).on(b).now(130), DualAttached, nil},
+		"the source left first": {"Then it is KubeVirt that is late.", limited().on(b).now(130), ReleasingSource, []string{EventFailed, EventTimedOut}},
+		"and it is seen to end": {"The release has a clock of its own.", limited().decided(120).on(a, b).succeeded(130).now(400), ReleasingSource, []string{EventFailed, EventTimedOut}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := Decide(tc.args.Snapshot)
+			var told []string
+			for _, e := range got.Events {
+				if e.Reason != EventStarted {
+					told = append(told, e.Reason)
+				}
+			}
+			if got.Late != tc.late || !slices.Equal(told, tc.told) {
+				t.Errorf("%s late in %s, told %q", tc.reason, got.Late, told)
+			}
+			if want := (mark{corev1.ConditionTrue, tc.late.String()}); tc.late != Undecided && marksOf(got.Conditions).TimedOut != want {
+				t.Errorf("%s the condition says %v", tc.reason, marksOf(got.Conditions).TimedOut)
 			}
 		})
 	}

@@ -45,12 +45,12 @@ func (s *Snapshot) events(a Assessment, r record) []Event {
 		due = append(due, Event{Type: corev1.EventTypeWarning, Reason: EventBadLimit, Message: err.Error() + "; it is ignored"})
 	}
 	switch {
-	case a.Overdue && r.timedOutIn != a.Stage:
-		text := s.timeoutText(a, a.Stage)
-		perClaim(corev1.EventTypeWarning, EventFailed, a.Stage.String(), "timeout in stage "+a.Stage.String()+": "+text)
-		due = append(due, Event{Type: corev1.EventTypeWarning, Reason: EventTimedOut, Step: a.Stage.String(),
+	case a.Overdue() && r.timedOutIn != a.Late:
+		text := s.timeoutText(a, a.Late)
+		perClaim(corev1.EventTypeWarning, EventFailed, a.Late.String(), "timeout in stage "+a.Late.String()+": "+text)
+		due = append(due, Event{Type: corev1.EventTypeWarning, Reason: EventTimedOut, Step: a.Late.String(),
 			Message: fmt.Sprintf("RDS shared volume of %s, migration %s: %s", s.claims(), s.Migration.Name, text)})
-	case !a.Overdue && a.Deadline.Set() && !s.Now.Before(a.Deadline.warning()):
+	case !a.Overdue() && a.Deadline.Set() && !s.Now.Before(a.Deadline.warning()):
 		perClaim(corev1.EventTypeWarning, EventDelayed, a.Stage.String(), fmt.Sprintf("%s for %s of %s allowed (%s)%s",
 			s.progress(a.Stage), Seconds(s.Now.Sub(a.Deadline.Start)), Seconds(a.Deadline.Allowed()), a.Deadline.Whose, problemText(a.Problems)))
 	}

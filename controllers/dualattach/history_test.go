@@ -121,7 +121,7 @@ func (h *history) checkStage(t *rapid.T, w *world, now Assessment) {
 	if now.Stage == Completed && !now.Reported && w.sourceHolds() {
 		t.Fatalf("Completed while %s holds a volume", w.Source.Node)
 	}
-	if now.Stage.Final() && (now.Deadline.Set() || now.Overdue || !now.NextAt.IsZero()) {
+	if now.Stage.Final() && (now.Deadline.Set() || now.Overdue() || !now.NextAt.IsZero()) {
 		t.Fatalf("the final stage %s has a clock: %+v", now.Stage, now)
 	}
 }
@@ -147,13 +147,13 @@ func (h *history) checkResult(t *rapid.T, now Assessment) {
 // the target pod's creation or runs backwards.
 func (h *history) checkDeadline(t *rapid.T, w *world, now Assessment) {
 	d := now.Deadline
-	if now.Overdue != (d.Set() && !w.Now.Before(d.At)) {
-		t.Fatalf("Overdue = %t at %s with the deadline %s", now.Overdue, w.Now, d.At)
+	if now.Overdue() != (d.Set() && !w.Now.Before(d.At)) {
+		t.Fatalf("Overdue = %t at %s with the deadline %s", now.Overdue(), w.Now, d.At)
 	}
 	if d.Set() && (d.Start.Before(w.Target.PodCreated) || d.At.Before(d.Start) || d.Whose == "") {
 		t.Fatalf("deadline %+v, the target pod being from %s", d, w.Target.PodCreated)
 	}
-	if got := marksOf(now.Conditions); now.Overdue && got.TimedOut != (mark{corev1.ConditionTrue, now.Stage.String()}) {
+	if got := marksOf(now.Conditions); now.Overdue() && got.TimedOut != (mark{corev1.ConditionTrue, now.Late.String()}) {
 		t.Fatalf("overdue in %s, the condition says %v", now.Stage, got.TimedOut)
 	}
 }
@@ -162,7 +162,7 @@ func (h *history) checkDeadline(t *rapid.T, w *world, now Assessment) {
 // NextAt the answer is another one, so a deadline needs no event to be noticed.
 func (h *history) checkTimer(t *rapid.T, w *world, now Assessment) {
 	if now.NextAt.IsZero() {
-		if now.Deadline.Set() && !now.Overdue {
+		if now.Deadline.Set() && !now.Overdue() {
 			t.Fatalf("nobody comes back for the deadline %s", now.Deadline.At)
 		}
 		return
@@ -176,7 +176,7 @@ func (h *history) checkTimer(t *rapid.T, w *world, now Assessment) {
 		t.Fatalf("something happens before NextAt %s", now.NextAt)
 	}
 	later.Now = now.NextAt
-	if then := Decide(later); !then.Overdue && len(then.Events) == len(now.Events) && len(w.Volumes) > 0 {
+	if then := Decide(later); !then.Overdue() && len(then.Events) == len(now.Events) && len(w.Volumes) > 0 {
 		t.Fatalf("nothing happens at NextAt %s", now.NextAt)
 	}
 }
@@ -214,7 +214,7 @@ func (h *history) checkWrites(t *rapid.T, w *world, now Assessment) {
 	}
 	before, after := h.kept, marksOf(now.Conditions)
 	entered := now.Stage != h.last.Stage
-	passed := now.Overdue && before.TimedOut != mark{corev1.ConditionTrue, now.Stage.String()}
+	passed := now.Overdue() && before.TimedOut != mark{corev1.ConditionTrue, now.Late.String()}
 	settled := before.TimedOut.Status == corev1.ConditionTrue && (now.Stage.Final() || now.Stage == NotInvolved)
 	ceased := !entered && h.sharing != w.sourceHolds() && (now.Stage == ReleasingSource || now.Stage == ReleasingTarget)
 	for _, happened := range []struct {

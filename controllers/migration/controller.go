@@ -239,10 +239,10 @@ func (m *metrics) count(e *entry, before *kubevirtv1.VirtualMachineInstanceMigra
 			m.migrations.WithLabelValues(string(a.Result)).Inc()
 		}
 		e.counted = e.counted || a.Result != ""
-		if a.Overdue && !e.late[a.Stage] && dualattach.TimedOutIn(before) != a.Stage {
-			m.timeouts.WithLabelValues(a.Stage.String()).Inc()
+		if a.Overdue() && !e.late[a.Late] && dualattach.TimedOutIn(before) != a.Late {
+			m.timeouts.WithLabelValues(a.Late.String()).Inc()
 		}
-		e.late[a.Stage] = e.late[a.Stage] || a.Overdue
+		e.late[a.Late] = e.late[a.Late] || a.Overdue()
 		if a.Stage.Final() {
 			m.duration.Observe(s.Duration().Seconds())
 		}

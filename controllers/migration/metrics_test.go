@@ -53,7 +53,11 @@ type decision struct {
 }
 
 func assessed(stage dualattach.Stage, result dualattach.Result, overdue bool) dualattach.Assessment {
-	return dualattach.Assessment{Stage: stage, Result: result, Overdue: overdue, Conditions: []dualattach.Condition{}}
+	a := dualattach.Assessment{Stage: stage, Result: result, Conditions: []dualattach.Condition{}}
+	if overdue {
+		a.Late = stage
+	}
+	return a
 }
 
 // TestCount: what each course of a migration leaves in the counters, in one process
