@@ -45,7 +45,7 @@ func failingAt(step handler.Step) func(*scene) {
 // claim hears of a beginning, as nothing began.
 func targetThatFitsNowhere(sc *scene) {
 	vm := sc.vm()
-	vmim := sc.migrate(vm, handler.Succeed(), lab.To("node-nowhere"), lab.Annotated(kubevirtv1.MigrationUnschedulablePodTimeoutSecondsAnnotation, "4"))
+	vmim := sc.migrate(vm, handler.Succeed(), lab.To("node-nowhere"), lab.Annotated(kubevirtv1.MigrationUnschedulablePodTimeoutSecondsAnnotation, "15"))
 	sc.shows(vmim, attaching)
 	sc.says(vmim, dualattach.ConditionDualAttached, "not known yet")
 	sc.shows(vmim, rolledBack)
@@ -57,9 +57,9 @@ func targetThatFitsNowhere(sc *scene) {
 // KubeVirt's own pending timeout ends it before a deadline of ours.
 func targetPendingForTooLong(sc *scene) {
 	vm := sc.vm()
-	vmim := sc.migrate(vm, handler.HoldingAt(handler.Launch), lab.Annotated(kubevirtv1.MigrationPendingPodTimeoutSecondsAnnotation, "4"))
+	vmim := sc.migrate(vm, handler.HoldingAt(handler.Launch), lab.Annotated(kubevirtv1.MigrationPendingPodTimeoutSecondsAnnotation, "15"))
 	sc.shows(vmim, dual)
-	sc.says(vmim, dualattach.ConditionDualAttached, "KubeVirt's 4s for a pending target")
+	sc.says(vmim, dualattach.ConditionDualAttached, "KubeVirt's 15s for a pending target")
 	sc.shows(vmim, rolledBack)
 	sc.claimHears("vm", "MigrationStarted", "MigrationFailed")
 	sc.counts(dualattach.Failed)

@@ -28,7 +28,7 @@ func sourceDead(sc *scene) {
 	vm := sc.vm(on(source))
 	vmim := sc.holdDual(vm, lab.To("node-a"))
 	sc.must(source.PowerOff(sc.ctx))
-	sc.limitIn(vm, vmim, 6*time.Second)
+	sc.limitIn(vm, vmim, 20*time.Second)
 	sc.overdue(vm, vmim, dual, dualattach.DualAttached, "node "+source.Name+" is not Ready", "delete vmim "+vmim.Name)
 	sc.must(sc.WaitMigration(sc.ctx, vmim, kubevirtv1.MigrationRunning))
 

@@ -159,7 +159,7 @@ func onWhileReleasing(sc *scene) {
 	on := sc.migrate(vm, handler.Succeed(), lab.To("node-b"))
 	sc.shows(on, attaching)
 	sc.refused("vm", "node-b")
-	sc.limitIn(vm, on, 4*time.Second)
+	sc.limitIn(vm, on, 15*time.Second)
 	sc.overdue(vm, on, attaching, dualattach.AttachingTarget, "AttachError", "a third node never joins", first.Name)
 	sc.limit(vm, 10*time.Minute)
 	first.Behave(well)

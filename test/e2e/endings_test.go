@@ -204,7 +204,8 @@ func (sc *scene) resume(vm *lab.VMI, vmim *lab.VMIM, step handler.Step) {
 }
 
 // limitIn has the VM's migration run out of time that much later than now, by an
-// administrator's limit; before that it is warned about.
+// administrator's limit; it is warned about if the operator finds it between 80 % of the
+// limit and its end, so the rest is to be long enough for a machine that stalls.
 func (sc *scene) limitIn(vm *lab.VMI, vmim *lab.VMIM, rest time.Duration) {
 	sc.t.Helper()
 	target, err := sc.TargetPod(sc.ctx, vmim)

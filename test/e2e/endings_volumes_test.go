@@ -85,7 +85,7 @@ func attachErrorOnOne(sc *scene) {
 	target, err := sc.TargetPod(sc.ctx, vmim)
 	sc.must(err)
 	sc.refused("logs", target.Spec.NodeName)
-	sc.limitIn(vm, vmim, 6*time.Second)
+	sc.limitIn(vm, vmim, 20*time.Second)
 	sc.overdue(vm, vmim, attaching, dualattach.AttachingTarget, "has not got claim logs attached", "AttachError: claim logs on", refusal)
 	sc.told("logs", "MigrationDelayed", "(claim logs)", refusal)
 

@@ -51,8 +51,8 @@ const atOnce = "12"
 
 // Release deadlines short enough to wait for, and far longer than a release takes.
 const (
-	releaseDeadline         = 40 * time.Second
-	releaseDeadlineNotReady = 50 * time.Second
+	releaseDeadline         = 60 * time.Second
+	releaseDeadlineNotReady = 70 * time.Second
 )
 
 func runTests(m *testing.M) (code int, err error) {
@@ -65,7 +65,7 @@ func runTests(m *testing.M) (code int, err error) {
 		Nodes:    nodeNames,
 		Keep:     *keep,
 		KubeVirt: lab.KubeVirtOptions{ParallelMigrations: 100, ParallelOutbound: 100, FeatureGates: []string{"DecentralizedLiveMigration"}},
-		Progress: func(format string, args ...any) { fmt.Printf("lab: "+format+"\n", args...) },
+		Progress: progress,
 	}, OperatorArgs: []string{
 		"--release-deadline=" + releaseDeadline.String(), "--release-deadline-not-ready=" + releaseDeadlineNotReady.String(),
 	}})
@@ -74,6 +74,13 @@ func runTests(m *testing.M) (code int, err error) {
 	}
 	code = m.Run()
 	return code, shared.Close()
+}
+
+// progress says under -v what the lab does; else it would bury what a failed test says.
+func progress(format string, args ...any) {
+	if testing.Verbose() {
+		fmt.Printf("lab: "+format+"\n", args...)
+	}
 }
 
 // setUp gives a test a context, the shared stack and a namespace of its own.
@@ -91,7 +98,7 @@ func setUp(t *testing.T) (context.Context, *stack.Stack, string) {
 		if err := leave(ctx, shared, client.InNamespace(namespace)); err != nil {
 			t.Error(err)
 		}
-		shared.ExplainFailure(t)
+		shared.ExplainFailure(t, namespace)
 	})
 	return ctx, shared, namespace
 }

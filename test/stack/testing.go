@@ -36,7 +36,7 @@ func MustStart(ctx context.Context, t testing.TB, opts Options) *Stack {
 		t.Logf("the lab's folder is %s", s.Dir)
 	}
 	t.Cleanup(func() {
-		s.ExplainFailure(t)
+		s.ExplainFailure(t, "")
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
@@ -44,14 +44,26 @@ func MustStart(ctx context.Context, t testing.TB, opts Options) *Stack {
 	return s
 }
 
-// ExplainFailure shows how the operators' logs end, if the test failed.
-func (s *Stack) ExplainFailure(t testing.TB) {
+// ExplainFailure shows, if the test failed, how the operators' logs end, or what they
+// say last of a namespace if one is given, and the events there.
+func (s *Stack) ExplainFailure(t testing.TB, namespace string) {
 	if !t.Failed() {
 		return
 	}
 	for _, o := range s.Operators {
-		t.Logf("the end of the log of %s:\n%s", o.Name(), o.Tail(60))
+		t.Logf("the end of the log of %s (%s):\n%s", o.Name(), namespace, process.TailNaming(o.LogFile(), namespace, 60))
 	}
+	if namespace == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lab.DefaultWait)
+	defer cancel()
+	events, err := s.Kubectl(ctx, "-n", namespace, "get", "events", "--sort-by=.metadata.creationTimestamp",
+		"-o", `custom-columns=AT:.metadata.creationTimestamp,KIND:.involvedObject.kind,NAME:.involvedObject.name,REASON:.reason,MESSAGE:.message`)
+	if err != nil {
+		events = err.Error()
+	}
+	t.Logf("the events in %s:\n%s", namespace, events)
 }
 
 // MustStartVM starts a VM whose only disk is a shared volume; its claim has the
@@ -95,7 +107,7 @@ func (s *Stack) ExchangeOperators(ctx context.Context, t testing.TB, others ...O
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*lab.DefaultWait)
 		defer cancel()
-		s.ExplainFailure(t)
+		s.ExplainFailure(t, "")
 		for _, o := range s.Operators {
 			_ = o.Stop(ctx) // killed if it does not
 		}
@@ -204,6 +216,3 @@ func (s *Stack) SettledMetric(ctx context.Context, t testing.TB, name string, la
 	}
 	return value
 }
-
-// Tail is the end of the operator's log.
-func (o *Operator) Tail(lines int) string { return process.Tail(o.LogFile(), lines) }

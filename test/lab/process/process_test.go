@@ -92,6 +92,9 @@ func TestTail(t *testing.T) {
 	if got := Tail(file, 2); got != "two\nthree" {
 		t.Errorf("Tail = %q", got)
 	}
+	if got := TailNaming(file, "o", 5); got != "one\ntwo" {
+		t.Errorf("TailNaming = %q", got)
+	}
 }
 
 func eventually(t *testing.T, done func() bool) {

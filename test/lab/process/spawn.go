@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -38,19 +39,21 @@ func spawn(cmd *exec.Cmd) error {
 	return <-done
 }
 
-// Tail is the last n lines of a file, cut to what a person will read.
-func Tail(path string, n int) string {
+// Tail is the last n lines of a file, each cut to what a person will read.
+func Tail(path string, n int) string { return TailNaming(path, "", n) }
+
+// TailNaming is Tail of the lines that name something.
+func TailNaming(path, name string, n int) string {
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return "(" + err.Error() + ")"
 	}
-	const most = 16 << 10
-	content = content[max(0, len(content)-most):]
-	lines := strings.Split(strings.TrimRight(string(content), "\n"), "\n")
+	lines := slices.DeleteFunc(strings.Split(strings.TrimRight(string(content), "\n"), "\n"),
+		func(line string) bool { return !strings.Contains(line, name) })
 	lines = lines[max(0, len(lines)-n):]
 	for i, line := range lines {
-		if len(line) > 400 {
-			lines[i] = line[:400] + "…"
+		if len(line) > 800 {
+			lines[i] = line[:800] + "…"
 		}
 	}
 	return strings.Join(lines, "\n")
