@@ -239,10 +239,12 @@ func (m *metrics) count(e *entry, before *kubevirtv1.VirtualMachineInstanceMigra
 			m.migrations.WithLabelValues(string(a.Result)).Inc()
 		}
 		e.counted = e.counted || a.Result != ""
-		if a.Overdue() && !e.late[a.Late] && dualattach.TimedOutIn(before) != a.Late {
-			m.timeouts.WithLabelValues(a.Late.String()).Inc()
+		if a.Overdue() && !e.late[a.Late] {
+			e.late[a.Late] = true
+			if dualattach.TimedOutIn(before) != a.Late {
+				m.timeouts.WithLabelValues(a.Late.String()).Inc()
+			}
 		}
-		e.late[a.Late] = e.late[a.Late] || a.Overdue()
 		if a.Stage.Final() {
 			m.duration.Observe(s.Duration().Seconds())
 		}

@@ -25,7 +25,7 @@ import (
 
 const (
 	settleLimit  = 2 * time.Second
-	releaseLimit = 10 * time.Second
+	releaseLimit = 15 * time.Second
 )
 
 // yard is a namespace on a stack that soon speaks of attachments.

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	kubevirtv1 "kubevirt.io/api/core/v1"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
@@ -27,14 +26,7 @@ func hotpluggedVolume(sc *scene) {
 	vm := sc.vm()
 	sc.claim("extra")
 	sc.must(sc.Hotplug(sc.ctx, vm, "extra"))
-	sc.must(sc.WaitVMI(sc.ctx, vm, "to have the disk", func(vmi *lab.VMI) bool {
-		for _, v := range vmi.Status.VolumeStatus {
-			if v.Name == "extra" {
-				return v.Phase == kubevirtv1.VolumeReady
-			}
-		}
-		return false
-	}))
+	sc.must(sc.WaitDisk(sc.ctx, vm, "extra"))
 	vmim := sc.holdDual(vm)
 	sc.says(vmim, dualattach.ConditionDualAttached, "claims extra, vm")
 	sc.measures("dual/vm", "dual/extra", "deadline/"+vmim.Name+"/DualAttached")

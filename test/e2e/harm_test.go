@@ -72,20 +72,16 @@ func outlastDeadlines(ctx context.Context, s *stack.Stack, seen *stack.Stopwatch
 	}
 	for round := range harmRounds {
 		late := harmLimit + time.Duration((number*7+round*3)%20)*50*time.Millisecond
-		course := handler.Succeed()
-		switch kind := (number + round) % 5; kind {
-		case 0:
-			course = handler.FailingAt(handler.Switch).Taking(handler.Switch, late)
-		case 1: // cancelled
-			course = handler.HoldingAt(handler.Switch)
-		default:
-			course = course.Taking(handler.Switch, late)
+		course := handler.HoldingAt(handler.Switch).Taking(handler.Switch, late)
+		kind := (number + round) % 5
+		if kind == 0 {
+			course.FailAt = handler.Switch
 		}
 		vmim, err := s.Migrate(ctx, vm, lab.Following(course), lab.Named(fmt.Sprintf("%s-%d", name, round)))
 		if err != nil {
 			return err
 		}
-		if err := seeThrough(ctx, s, seen, vmim, course.HoldAt == handler.Switch); err != nil {
+		if err := seeThrough(ctx, s, seen, vm, vmim, kind == 1); err != nil {
 			return fmt.Errorf("migration %s: %w", vmim.Name, err)
 		}
 	}
@@ -93,8 +89,8 @@ func outlastDeadlines(ctx context.Context, s *stack.Stack, seen *stack.Stopwatch
 }
 
 // seeThrough waits until a migration is past its deadline and then over, cancelling
-// it in between if asked to.
-func seeThrough(ctx context.Context, s *stack.Stack, seen *stack.Stopwatch, vmim *lab.VMIM, cancel bool) error {
+// it in between if asked to, or letting it go on.
+func seeThrough(ctx context.Context, s *stack.Stack, seen *stack.Stopwatch, vm *lab.VMI, vmim *lab.VMIM, cancel bool) error {
 	select {
 	case <-seen.Escalated(vmim.UID):
 	case <-seen.Ended(vmim.UID):
@@ -102,14 +98,16 @@ func seeThrough(ctx context.Context, s *stack.Stack, seen *stack.Stopwatch, vmim
 	case <-ctx.Done():
 		return fmt.Errorf("it did not escalate: %w", ctx.Err())
 	}
+	// Until then KubeVirt's own writers get in each other's way now and then.
+	if err := s.WaitStep(ctx, vmim, handler.Switch); err != nil {
+		return err
+	}
 	if cancel {
-		// Until then KubeVirt's own writers get in each other's way now and then.
-		if err := s.WaitStep(ctx, vmim, handler.Switch); err != nil {
-			return err
-		}
 		if err := s.Client.Delete(ctx, vmim.DeepCopy()); err != nil {
 			return err
 		}
+	} else {
+		s.Release(vm)
 	}
 	select {
 	case <-seen.Ended(vmim.UID):

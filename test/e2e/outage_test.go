@@ -213,7 +213,7 @@ func waitStale(ctx context.Context, t *testing.T, s *stack.Stack, away time.Time
 // without hammering, and it is there soon after virt-api is back.
 func TestKubeVirtsAPIIsAway(t *testing.T) {
 	ctx, s, ns := setUp(t)
-	vm := s.MustStartVM(ctx, t, ns, "late", limitedTo(4*time.Second))
+	vm := s.MustStartVM(ctx, t, ns, "late", limitedTo(15*time.Second))
 	before := s.MustScrape(ctx, t)
 	vmim := migrate(ctx, t, s, vm, handler.HoldingAt(handler.Switch))
 	waitCondition(ctx, t, s, vmim, dualattach.ConditionDualAttached, "True", dualattach.ReasonLiveMigration)

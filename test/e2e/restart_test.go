@@ -221,7 +221,7 @@ func (r *restarts) late(ctx context.Context, some []*patient) {
 	for _, p := range some {
 		r.read(ctx, p)
 		elapsed := time.Since(conditionOf(p.vmim, dualattach.ConditionDualAttached).LastTransitionTime.Time)
-		limit := (elapsed + 15*time.Second).Round(time.Second)
+		limit := (elapsed + 30*time.Second).Round(time.Second)
 		patch := fmt.Sprintf(`[{"op":"add","path":"/metadata/annotations/%s","value":%q}]`,
 			strings.ReplaceAll(dualattach.TimeoutAnnotation, "/", "~1"), limit)
 		if err := r.Client.Patch(ctx, p.vm, client.RawPatch("application/json-patch+json", []byte(patch))); err != nil {

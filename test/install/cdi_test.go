@@ -15,6 +15,7 @@ import (
 
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/audit"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/stack"
 )
 
 // A disk of which its owner says the size only; the rest follows from the class.
@@ -46,11 +47,7 @@ func (s *site) persistentTPM(ctx context.Context, t *testing.T) {
 		t.Errorf("KubeVirt made the claim of the TPM's state %v, %v", before.Spec.AccessModes, *before.Spec.VolumeMode)
 	}
 	must(t, s.Hotplug(ctx, vm, "plugged"))
-	must(t, s.WaitVMI(ctx, vm, "to have the disk", func(vm *lab.VMI) bool {
-		return slices.ContainsFunc(vm.Status.VolumeStatus, func(v kubevirtv1.VolumeStatus) bool {
-			return v.Name == "plugged" && v.Phase == kubevirtv1.VolumeReady
-		})
-	}))
+	must(t, s.WaitDisk(ctx, vm, "plugged"))
 	mark, err := s.MarkAudit()
 	must(t, err)
 	s.migrate(ctx, t, vm)
@@ -74,7 +71,7 @@ func (s *site) persistentTPM(ctx context.Context, t *testing.T) {
 func (s *site) judgePatience(t *testing.T, mark lab.AuditMark) {
 	t.Helper()
 	writes, err := s.AuditSince(mark, audit.Event.Write, func(e audit.Event) bool {
-		return !e.Failed() && e.User.Name == "system:serviceaccount:"+namespace+":rds-csi-operator" && e.Object.Resource == "virtualmachineinstancemigrations"
+		return !e.Failed() && e.User.Name == stack.OperatorUser && e.Object.Resource == "virtualmachineinstancemigrations"
 	})
 	must(t, err)
 	for _, e := range writes {

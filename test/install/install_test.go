@@ -276,7 +276,7 @@ func (s *site) atRest(ctx context.Context, t *testing.T) {
 		}
 		events, err := s.AuditSince(mark)
 		for _, e := range events {
-			if e.User.Name == "system:serviceaccount:"+namespace+":rds-csi-operator" && e.Object.Resource != "leases" {
+			if e.User.Name == stack.OperatorUser && e.Object.Resource != "leases" {
 				did = append(did, e.Verb+" "+e.Object.Resource+" "+e.Object.Name)
 			}
 		}

@@ -18,13 +18,14 @@ import (
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/lab/pods"
 	"git.srvlab.io/whiskey/rds-csi-operator/test/rights"
+	"git.srvlab.io/whiskey/rds-csi-operator/test/stack"
 )
 
 // whose are the roles of config/rbac that only deploying and scraping take; test/e2e
 // looks into the others.
 var whose = map[string]map[string]rights.Program{
 	"rbac/operator": {
-		"rds-csi-operator-driver": {User: "system:serviceaccount:" + namespace + ":rds-csi-operator"},
+		"rds-csi-operator-driver": {User: stack.OperatorUser},
 	},
 	"rbac/csi": {
 		"rds-csi-controller-metrics": {User: "system:serviceaccount:" + namespace + ":rds-csi-controller"},

@@ -221,14 +221,7 @@ func TestLabHotpluggedVolumeMigrates(t *testing.T) {
 	claim, err := c.CreateVolume(ctx, Volume{Namespace: ns, Claim: "extra"})
 	must(t, err)
 	must(t, c.Hotplug(ctx, vmi, "extra"))
-	must(t, c.WaitVMI(ctx, vmi, "to have the extra disk", func(vmi *VMI) bool {
-		for _, v := range vmi.Status.VolumeStatus {
-			if v.Name == "extra" && v.Phase == kubevirtv1.VolumeReady {
-				return true
-			}
-		}
-		return false
-	}))
+	must(t, c.WaitDisk(ctx, vmi, "extra"))
 	must(t, c.WaitAttached(ctx, claim.Spec.VolumeName, source))
 	vmim := migrate(ctx, t, c, vmi)
 	must(t, c.WaitMigration(ctx, vmim, kubevirtv1.MigrationSucceeded))

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
-	kubevirtv1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"git.srvlab.io/whiskey/rds-csi-operator/controllers/dualattach"
@@ -142,24 +140,14 @@ func (w *world) plugAll(ctx context.Context, r Round) error {
 		if err := w.createClaim(ctx, claim, vm.Name); err != nil {
 			return err
 		}
-		// Another's write in between refuses it; then it is done again.
-		err := w.WaitFor(ctx, "disk "+claim+" to be plugged", func(ctx context.Context) (bool, error) {
-			return w.Hotplug(ctx, vm, claim) == nil, nil
-		})
-		if err != nil {
+		if err := w.Hotplug(ctx, vm, claim); err != nil {
 			return err
 		}
-		if err := w.WaitVMI(ctx, vm, "to have disk "+claim, func(vmi *lab.VMI) bool { return volumeReady(vmi, claim) }); err != nil {
+		if err := w.WaitDisk(ctx, vm, claim); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func volumeReady(vmi *lab.VMI, name string) bool {
-	return slices.ContainsFunc(vmi.Status.VolumeStatus, func(v kubevirtv1.VolumeStatus) bool {
-		return v.Name == name && v.Phase == kubevirtv1.VolumeReady
-	})
 }
 
 // unplugAll takes those disks away again.
@@ -169,10 +157,7 @@ func (w *world) unplugAll(ctx context.Context, r Round) error {
 			continue
 		}
 		claim, vm := plugName(r, m), w.vms[m.VM]
-		err := w.WaitFor(ctx, "disk "+claim+" to be unplugged", func(ctx context.Context) (bool, error) {
-			return w.Unplug(ctx, vm, claim) == nil, nil
-		})
-		if err != nil {
+		if err := w.Unplug(ctx, vm, claim); err != nil {
 			return err
 		}
 	}
