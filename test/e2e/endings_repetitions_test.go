@@ -43,7 +43,8 @@ func moreThanKubeVirtKeeps(sc *scene) {
 	var first *lab.VMIM
 	var heard []string
 	for n := range migrations {
-		vmim := sc.migrate(vm, handler.Succeed().Taking(handler.Switch, 300*time.Millisecond), lab.Named(fmt.Sprintf("vm-%d", n)))
+		vmim := sc.holdDual(vm, lab.Named(fmt.Sprintf("vm-%d", n)))
+		sc.Release(vm)
 		sc.shows(vmim, completed)
 		if first == nil {
 			first = vmim
@@ -61,7 +62,8 @@ func (sc *scene) onItsWay() (first *lab.Node, vm *lab.VMI, vmim *lab.VMIM) {
 	first = sc.node("first")
 	first.Behave(stuck)
 	vm = sc.vm(on(first))
-	vmim = sc.migrate(vm, handler.Succeed(), lab.To("node-a"))
+	vmim = sc.holdDual(vm, lab.To("node-a"))
+	sc.Release(vm)
 	sc.shows(vmim, releasing)
 	return first, vm, vmim
 }
