@@ -47,7 +47,7 @@ func startYards(t *testing.T, options lab.Options) *stack.Stack {
 // enter gives a test a yard of its own.
 func enter(t *testing.T, s *stack.Stack) (context.Context, yard) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	t.Cleanup(cancel)
 	y := yard{s, stack.NamespaceFor(t.Name())}
 	if err := s.CreateNamespace(ctx, y.ns); err != nil {

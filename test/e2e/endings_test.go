@@ -91,7 +91,7 @@ type scene struct {
 func newScene(t *testing.T, owed *bill) *scene {
 	t.Helper()
 	ctx, s, ns := setUp(t)
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	t.Cleanup(cancel)
 	mark, err := s.MarkAudit()
 	if err != nil {

@@ -241,7 +241,7 @@ func (r *restarts) neverUnmount(never bool) {
 // whenever it is to die meanwhile.
 func (r *restarts) written(ctx context.Context, what string, some []*patient, writes func(*patient) []string) {
 	r.t.Helper()
-	bounded, cancel := context.WithTimeout(ctx, 2*lab.DefaultWait)
+	bounded, cancel := context.WithTimeout(ctx, 4*lab.DefaultWait)
 	defer cancel()
 	var waiting []string
 	err := r.WaitFor(bounded, "all that is to be written while "+what, func(ctx context.Context) (bool, error) {

@@ -33,7 +33,7 @@ spec:
 // which no volume of ours can be. A disk is plugged in, which keeps the migration
 // Pending until it is attached on both nodes.
 func (s *site) persistentTPM(ctx context.Context, t *testing.T) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	s.newClaim(ctx, t, "sealed")
 	s.newClaim(ctx, t, "plugged")
@@ -88,7 +88,7 @@ func (s *site) judgePatience(t *testing.T, mark lab.AuditMark) {
 // withoutAccessModes: a VM starts and moves whose disk is a DataVolume without access
 // modes; CDI takes them from the StorageProfile that the operator wrote.
 func (s *site) withoutAccessModes(ctx context.Context, t *testing.T) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	must(t, s.ApplyYAML(ctx, dataVolume))
 	s.importBlank(ctx, t)

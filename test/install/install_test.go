@@ -53,7 +53,7 @@ func TestInstall(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute) // a cold build
 	defer cancel()
 	s := open(ctx, t)
-	ctx, cancel = context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel = context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	t.Run("two operators", func(t *testing.T) { s.operators(ctx, t) })
 	t.Run("refusals", func(t *testing.T) { s.refusals(ctx, t) })
@@ -253,7 +253,7 @@ func (s *site) deployed(ctx context.Context, t *testing.T) {
 	for name, object := range map[string]client.Object{driverName: &storagev1.CSIDriver{}, "rds": &storagev1.StorageClass{}, "rds-late": &storagev1.StorageClass{}} {
 		must(t, s.client.Get(ctx, client.ObjectKey{Name: name}, object))
 	}
-	resting, cancel := context.WithTimeout(ctx, 30*time.Second)
+	resting, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	s.atRest(resting, t)
 }

@@ -71,7 +71,7 @@ func setUp(t *testing.T) (context.Context, *Cluster, string) {
 	if testing.Short() {
 		t.Skip("needs a whole cluster: run without -short")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	namespace := fmt.Sprintf("test-%d", nextNamespace())
 	if err := shared.CreateNamespace(ctx, namespace); err != nil {
