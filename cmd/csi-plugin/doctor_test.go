@@ -111,20 +111,26 @@ func TestDoctorIsInterrupted(t *testing.T) {
 	})
 	doctor := exec.Command(os.Args[0], "doctor", "--arrays-file="+writeArrays(t, array.Addr()), "--scratch")
 	doctor.Env = append(os.Environ(), asPlugin+"=1")
-	ended := make(chan []byte, 1)
+	var said bytes.Buffer
+	doctor.Stdout, doctor.Stderr = &said, &said
+	if err := doctor.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
 	go func() {
-		out, _ := doctor.CombinedOutput() // how it ended is in ProcessState
-		ended <- out
+		_ = doctor.Wait() // how it ended is in ProcessState
+		close(ended)
 	}()
 	select {
 	case <-made:
-	case out := <-ended:
-		t.Fatalf("it ended before:\n%s", out)
+	case <-ended:
+		t.Fatalf("it ended before:\n%s", &said)
 	}
 	if err := doctor.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	out := string(<-ended)
+	<-ended
+	out := said.String()
 	if code := doctor.ProcessState.ExitCode(); code != doctorUnable || !strings.Contains(out, "the examination was interrupted") {
 		t.Errorf("exit code %d:\n%s", code, out)
 	}
