@@ -42,7 +42,7 @@ test-lab: lab-binaries ## Run the tests against real control planes
 
 .PHONY: test-latency
 test-latency: lab-binaries ## Measure how soon a migration's conditions follow, on a machine that does nothing else
-	go test -race ./test/e2e -run '^TestLatencyAndWrites$$' -v -count=1 -timeout 20m -args -bars
+	go test -race ./test/e2e -run '^(TestLatencyAndWrites|TestAMigrationThatHangs)$$' -v -count=1 -timeout 20m -args -bars
 
 STEADY ?= 5m
 VMS    ?= 1000

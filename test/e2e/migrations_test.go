@@ -35,8 +35,8 @@ func TestAMigrationThatSucceeds(t *testing.T) {
 	s.WantMetric(ctx, t, report.MetricActive, nil, before.Value(report.MetricActive, nil))
 }
 
-// TestAMigrationThatHangs: at the deadline (within a second, with -bars) and with nothing else
-// going on, the hang is on the VMIM, the claim, the VMI and in the metrics; the
+// TestAMigrationThatHangs: at the deadline (within ten seconds; one, with -bars) and with
+// nothing else going on, the hang is on the VMIM, the claim, the VMI and in the metrics; the
 // VMI's condition survives KubeVirt's own writes; and all is resolved when the migration ends after all.
 func TestAMigrationThatHangs(t *testing.T) {
 	ctx, s, ns := setUp(t)
@@ -56,8 +56,12 @@ func TestAMigrationThatHangs(t *testing.T) {
 	waitCondition(ctx, t, s, vmim, dualattach.ConditionTimedOut, "True", "DualAttached")
 	s.WantMetric(ctx, t, report.MetricTimeouts, map[string]string{"stage": "DualAttached"}, before.Value(report.MetricTimeouts, map[string]string{"stage": "DualAttached"})+1)
 	late := float64(time.Now().UnixMilli())/1000 - deadline
-	if late < 0 || *bars && late > 1 {
-		t.Errorf("escalated %.3f s after the deadline, want 0 to 1 s", late)
+	most := 10.0 // a machine that stalls is no failure
+	if *bars {
+		most = 1
+	}
+	if late < 0 || late > most {
+		t.Errorf("escalated %.3f s after the deadline, want 0 to %g s", late, most)
 	}
 	t.Logf("condition, events and counter were there %.3f s after the deadline", late)
 	wantEvents(ctx, t, s, ns, "vm", "MigrationStarted", "MigrationDelayed", "MigrationFailed")
