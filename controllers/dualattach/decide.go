@@ -35,7 +35,7 @@ type Assessment struct {
 	// Conditions are those of ours that the VMIM is to carry; nil for none.
 	Conditions []Condition
 	// Withheld: the VMIM is not to be written before KubeVirt has moved it on, whatever
-	// there is to say (see stateUnsaved).
+	// there is to say (see withheld).
 	Withheld bool
 	// Events are those that are due by now. Each is to be made once.
 	Events []Event
@@ -80,7 +80,7 @@ func Decide(s Snapshot) Assessment {
 	a.Result = s.result(stage, recorded.timedOut || a.Overdue())
 	a.NextAt = nextAt(a.Deadline, s.Now)
 	a.Conditions = s.conditions(a, recorded)
-	a.Withheld = s.stateUnsaved()
+	a.Withheld = s.withheld()
 	a.Events = s.events(a, recorded)
 	return a
 }
@@ -100,7 +100,7 @@ func (s *Snapshot) clockOf(stage Stage, r record) Stage {
 // blocks: it is not watched any more, and has no result but for a deadline that
 // has passed.
 func (s *Snapshot) withdrawn(r record) Assessment {
-	a := Assessment{Stage: NotInvolved}
+	a := Assessment{Stage: NotInvolved, Withheld: s.withheld()}
 	if r.timedOut {
 		a.Result = Timeout
 	}

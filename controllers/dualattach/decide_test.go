@@ -98,36 +98,6 @@ func TestResult(t *testing.T) {
 	}
 }
 
-// TestWithheld: a VMIM whose VM has state of its own is not written while it is Pending;
-// what there is to say is decided all the same.
-func TestWithheld(t *testing.T) {
-	phased := func(phase kubevirtv1.VirtualMachineInstanceMigrationPhase, volumes ...string) *builder {
-		x := migration()
-		x.Migration.Status.Phase = phase
-		for _, name := range volumes {
-			x.Instance.Status.VolumeStatus = append(x.Instance.Status.VolumeStatus, kubevirtv1.VolumeStatus{Name: name})
-		}
-		return x
-	}
-	for name, tc := range map[string]struct {
-		args *builder
-		want bool
-	}{
-		"pending, with a TPM's state":      {phased(kubevirtv1.MigrationPending, "disk", "persistent-state-for-this-vm"), true},
-		"pending, its VMI not seen":        {phased(kubevirtv1.MigrationPending).do(func(s *Snapshot) { s.Instance = nil }), true},
-		"pending, a VM without state":      {phased(kubevirtv1.MigrationPending, "disk"), false},
-		"the target exists, and is stored": {phased(kubevirtv1.MigrationScheduling, "persistent-state-for-this-vm"), false},
-		"gone":                             {phased(kubevirtv1.MigrationPending, "persistent-state-for-this-vm").on(a).vanished(100), false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			got := Decide(tc.args.now(960).Snapshot)
-			if got.Withheld != tc.want || len(got.Conditions) == 0 {
-				t.Errorf("withheld: %t, want %t, of %d conditions", got.Withheld, tc.want, len(got.Conditions))
-			}
-		})
-	}
-}
-
 // TestLate: a deadline is told once, also where its clock runs on in the next stage.
 func TestLate(t *testing.T) {
 	limited := func() *builder { return migration().on(a, b).handedOff(40).annotate("100").decided(10) }

@@ -164,23 +164,6 @@ func (s *Snapshot) CopiesBlocks() bool {
 	return s.phase() == Active && s.handedOff() != nil && s.Instance != nil && len(s.Instance.Status.MigratedVolumes) > 0
 }
 
-// stateVolume is KubeVirt's name for the claim in which it keeps a VM's own state: a
-// persistent TPM, EFI variables, the bitmaps of backups.
-const stateVolume = "persistent-state-for-this-vm"
-
-// stateUnsaved reports a migration that KubeVirt would forget a part of if somebody
-// wrote the VMIM now. For a VM with state of its own, virt-controller (seen in 1.8.4,
-// read in 1.9.0) puts the names of the state's two claims into its cached copy of a
-// Pending VMIM, and stores them with the next phase. A write in between replaces the
-// copy: the migration then hangs at its end, "missing source and/or target PVC name(s)"
-// in virt-controller's log.
-func (s *Snapshot) stateUnsaved() bool {
-	if s.Migration.Status.Phase != kubevirtv1.MigrationPending || !s.VanishedAt.IsZero() {
-		return false
-	}
-	return s.Instance == nil || slices.ContainsFunc(s.Instance.Status.VolumeStatus, func(v kubevirtv1.VolumeStatus) bool { return v.Name == stateVolume })
-}
-
 func (s *Snapshot) phase() Phase {
 	switch s.Migration.Status.Phase {
 	case kubevirtv1.MigrationSucceeded:

@@ -196,6 +196,39 @@ func TestActWithheld(t *testing.T) {
 	}
 }
 
+// TestActEndWithheld: an end that must not be written yet is told, and counted when it is
+// written: a process that dies in between counts nothing twice.
+func TestActEndWithheld(t *testing.T) {
+	x := passing(t)
+	x.a = assessed(dualattach.Detached, dualattach.Failed, false)
+	x.a.Withheld, x.a.Conditions = true, x.writer.conditions
+	x.a.Events = []dualattach.Event{{Type: corev1.EventTypeWarning, Reason: dualattach.EventFailed, Claim: "disk"}}
+	for range 2 {
+		if err := x.act(t); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(spoken[:1], x.writer.log); diff != "" {
+		t.Errorf("written (-want +got):\n%s", diff)
+	}
+	if got := counts(t, x.metrics); got != nil || len(x.table.entries) != 1 {
+		t.Errorf("counted %v, %d VMIs watched", got, len(x.table.entries))
+	}
+	x.writer.log, x.a.Withheld = nil, false
+	if err := x.act(t); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"status of a"}, x.writer.log); diff != "" {
+		t.Errorf("written when it may be (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"duration_seconds 1", "migrations_total{failed} 1"}, counts(t, x.metrics)); diff != "" {
+		t.Errorf("counted in the end (-want +got):\n%s", diff)
+	}
+	if len(x.table.entries) != 0 {
+		t.Error("it is still watched")
+	}
+}
+
 // TestActForgets: what is over needs no entry and no gauge.
 func TestActForgets(t *testing.T) {
 	final := func(s *dualattach.Snapshot) { s.Migration.Status.Phase = kubevirtv1.MigrationFailed }
@@ -208,6 +241,7 @@ func TestActForgets(t *testing.T) {
 		"over":                   {assessed(dualattach.Completed, dualattach.Success, false), nil, false},
 		"reported":               {dualattach.Assessment{Stage: dualattach.Completed, Reported: true}, nil, false},
 		"not involved yet":       {dualattach.Assessment{Stage: dualattach.NotInvolved}, nil, true},
+		"over, withheld":         {dualattach.Assessment{Stage: dualattach.Completed, Withheld: true}, nil, true},
 		"not involved, final":    {dualattach.Assessment{Stage: dualattach.NotInvolved}, final, false},
 		"not involved, vanished": {dualattach.Assessment{Stage: dualattach.NotInvolved}, func(s *dualattach.Snapshot) { s.VanishedAt = noon }, false},
 	} {

@@ -168,14 +168,14 @@ func (r *Reconciler) act(ctx context.Context, in *gather.Instance, e *entry, s *
 	r.table.update(func() { r.metrics.count(e, before, s, a) })
 	// That a migration copied blocks does not show when it is over: it is remembered.
 	none := a.Stage == dualattach.NotInvolved && (!s.VanishedAt.IsZero() || before.IsFinal() && !s.CopiesBlocks())
-	if a.Reported || a.Stage.Final() || none {
+	if a.Reported || !a.Withheld && (a.Stage.Final() || none) {
 		r.table.forget(in.Key, before.UID)
 	}
 	return nil
 }
 
-// writeConditions writes what the VMIM lacks, unless that is withheld: it comes with the
-// VMIM's next phase. A VMIM that is gone bears no conditions; its migration is watched
+// writeConditions writes what the VMIM lacks, unless that is withheld: it comes when
+// KubeVirt has moved the VMIM on. A VMIM that is gone bears no conditions; its migration is watched
 // to its end all the same, and what was decided is remembered here instead.
 func (r *Reconciler) writeConditions(ctx context.Context, e *entry, s *dualattach.Snapshot, a dualattach.Assessment) error {
 	if a.Withheld {
@@ -234,7 +234,8 @@ func (e *entry) object(s *dualattach.Snapshot, claim string) (about corev1.Objec
 // count moves the entry on and counts what happened. before is the VMIM without
 // this decision's conditions: what they already said was counted.
 func (m *metrics) count(e *entry, before *kubevirtv1.VirtualMachineInstanceMigration, s *dualattach.Snapshot, a dualattach.Assessment) {
-	if a.Conditions != nil {
+	uncommitted := a.Withheld && a.Stage.Final() // counted when it is
+	if a.Conditions != nil && !uncommitted {
 		if a.Result != "" && !e.counted && !dualattach.Counted(before) {
 			m.migrations.WithLabelValues(string(a.Result)).Inc()
 		}

@@ -33,7 +33,7 @@ func sourceDead(sc *scene) {
 	sc.must(sc.WaitMigration(sc.ctx, vmim, kubevirtv1.MigrationRunning))
 
 	sc.must(source.OutOfService(sc.ctx))
-	sc.shows(vmim, conditions{"False/Detached", "False/Detached", "False/Resolved"}, rolledBack.resolved())
+	sc.shows(vmim, detached.resolved(), rolledBack.resolved())
 	sc.claimHears("vm", "MigrationStarted", "MigrationDelayed", "MigrationFailed", "MigrationFailed")
 	sc.must(sc.WaitAttached(sc.ctx, sc.pv("vm")))
 	sc.counts(dualattach.Timeout)

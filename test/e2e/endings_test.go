@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	kubevirtv1 "kubevirt.io/api/core/v1"
@@ -234,6 +235,26 @@ func (sc *scene) gone(vmim *lab.VMIM) {
 	}))
 }
 
+// goneOrLeft waits until a VMIM is gone, as its VMI is, or until KubeVirt has left it
+// behind: it did not take its finalizer off in time, and without the VMI never will. Who
+// reads such a VMIM is to find the end there.
+func (sc *scene) goneOrLeft(vmim *lab.VMIM) {
+	sc.t.Helper()
+	var left bool
+	sc.must(sc.WaitFor(sc.ctx, "VMIM "+vmim.Name+" to be gone, or left by KubeVirt with its end told", func(ctx context.Context) (bool, error) {
+		err := sc.Client.Get(ctx, client.ObjectKeyFromObject(vmim), vmim)
+		if err != nil {
+			left = false
+			return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
+		}
+		left = vmim.DeletionTimestamp != nil && vmim.IsFinal() && slices.Contains(vmim.Finalizers, kubevirtv1.VirtualMachineInstanceMigrationFinalizer)
+		return left && slices.Contains([]conditions{detached, rolledBack}, conditions(summary(vmim))), nil
+	}))
+	if left {
+		sc.t.Logf("KubeVirt has left VMIM %s behind, with its finalizer", vmim.Name)
+	}
+}
+
 // The conditions of a VMIM, as "status/reason" of dual attached, migrated, timed out.
 type conditions [3]string
 
@@ -244,6 +265,7 @@ var (
 	releasing  = conditions{"True/ReleasingSource", "Unknown/ReleasingSource", "False/WithinDeadline"}
 	completed  = conditions{"False/SourceReleased", "True/Completed", "False/WithinDeadline"}
 	rolledBack = conditions{"False/TargetReleased", "False/RolledBack", "False/WithinDeadline"}
+	detached   = conditions{"False/Detached", "False/Detached", "False/WithinDeadline"}
 	superseded = conditions{"False/Superseded", "False/Superseded", "False/WithinDeadline"}
 )
 
