@@ -217,8 +217,13 @@ func (sc *scene) limitIn(vm *lab.VMI, vmim *lab.VMIM, rest time.Duration) {
 // limit sets the administrator's limit on the VM's migrations.
 func (sc *scene) limit(vm *lab.VMI, limit time.Duration) {
 	sc.t.Helper()
-	patch := fmt.Sprintf(`[{"op":"add","path":"/metadata/annotations/%s","value":%q}]`, strings.ReplaceAll(dualattach.TimeoutAnnotation, "/", "~1"), limit)
-	sc.must(sc.Client.Patch(sc.ctx, vm, client.RawPatch(types.JSONPatchType, []byte(patch))))
+	sc.must(sc.Client.Patch(sc.ctx, vm, limitPatch(limit)))
+}
+
+// limitPatch sets the administrator's limit on a VMI.
+func limitPatch(limit time.Duration) client.Patch {
+	annotation := strings.ReplaceAll(dualattach.TimeoutAnnotation, "/", "~1")
+	return client.RawPatch(types.JSONPatchType, fmt.Appendf(nil, `[{"op":"add","path":"/metadata/annotations/%s","value":%q}]`, annotation, limit))
 }
 
 func (sc *scene) delete(o client.Object) {

@@ -222,9 +222,7 @@ func (r *restarts) late(ctx context.Context, some []*patient) {
 		r.read(ctx, p)
 		elapsed := time.Since(conditionOf(p.vmim, dualattach.ConditionDualAttached).LastTransitionTime.Time)
 		limit := (elapsed + 30*time.Second).Round(time.Second)
-		patch := fmt.Sprintf(`[{"op":"add","path":"/metadata/annotations/%s","value":%q}]`,
-			strings.ReplaceAll(dualattach.TimeoutAnnotation, "/", "~1"), limit)
-		if err := r.Client.Patch(ctx, p.vm, client.RawPatch("application/json-patch+json", []byte(patch))); err != nil {
+		if err := r.Client.Patch(ctx, p.vm, limitPatch(limit)); err != nil {
 			r.t.Fatal(err)
 		}
 	}
