@@ -10,9 +10,8 @@ import (
 // persistent TPM, EFI variables, the bitmaps of backups.
 const stateVolume = "persistent-state-for-this-vm"
 
-// withheld reports that a write to the VMIM would do harm now. Any write makes the one
-// that virt-controller is about to do a conflict, which it gets over, but for two
-// moments. Both pass within a moment where virt-controller runs.
+// withheld reports that a write to the VMIM would do harm now. It makes the one that
+// virt-controller is about to do a conflict, and in two cases that one is not made up for.
 func (s *Snapshot) withheld() bool {
 	return s.VanishedAt.IsZero() && (s.stateUnsaved() || s.finishing())
 }
@@ -31,10 +30,10 @@ func (s *Snapshot) stateUnsaved() bool {
 }
 
 // finishing reports a migration that ends with its VMI. virt-controller (seen in 1.8.4,
-// read in 1.9.0) takes its finalizer off the VMIM only while the VMI exists, for some
-// 100 ms then; whatever holds that up leaves a VMIM that is deleted and never goes, and
-// its namespace with it. virt-controller deletes the VMIM once it has seen that the VMI is
-// gone: if the finalizer is still there by then, it stays, and a write does no harm any more.
+// read in 1.9.0) takes its finalizer off the VMIM only while the VMI exists, which is a
+// matter of milliseconds then; whatever holds that up leaves a VMIM that is deleted and
+// never goes, and its namespace with it. virt-controller deletes the VMIM when it has seen
+// that the VMI is gone: a finalizer that is on it by then stays, and a write does no harm.
 func (s *Snapshot) finishing() bool {
 	switch {
 	case !slices.Contains(s.Migration.Finalizers, kubevirtv1.VirtualMachineInstanceMigrationFinalizer):
