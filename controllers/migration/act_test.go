@@ -93,6 +93,22 @@ func (x *acting) act(t *testing.T) error {
 	return x.Reconciler.act(t.Context(), x.in, x.e, x.s, x.a)
 }
 
+// wrote checks all that was written, in order.
+func (x *acting) wrote(t *testing.T, want ...string) {
+	t.Helper()
+	if diff := cmp.Diff(want, x.writer.log); diff != "" {
+		t.Errorf("written (-want +got):\n%s", diff)
+	}
+}
+
+// counted checks all counters that are not zero.
+func (x *acting) counted(t *testing.T, want ...string) {
+	t.Helper()
+	if diff := cmp.Diff(want, counts(t, x.metrics)); diff != "" {
+		t.Errorf("counted (-want +got):\n%s", diff)
+	}
+}
+
 var spoken = []string{"event MigrationFailed on PersistentVolumeClaim disk", "event StorageMigrationTimedOut on VirtualMachineInstance web"}
 
 // TestActOrder: events, then the conditions, which commit them, then the counters.
@@ -101,12 +117,8 @@ func TestActOrder(t *testing.T) {
 	if err := x.act(t); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(append(spoken, "status of a"), x.writer.log); diff != "" {
-		t.Errorf("written (-want +got):\n%s", diff)
-	}
-	if diff := cmp.Diff([]string{"migrations_total{timeout} 1", "timeouts_total{DualAttached} 1"}, counts(t, x.metrics)); diff != "" {
-		t.Errorf("counted (-want +got):\n%s", diff)
-	}
+	x.wrote(t, append(spoken, "status of a")...)
+	x.counted(t, "migrations_total{timeout} 1", "timeouts_total{DualAttached} 1")
 	if x.e.known.Migration.ResourceVersion != "6" {
 		t.Error("the stored version is not what is known now")
 	}
@@ -163,9 +175,7 @@ func TestActOnVanished(t *testing.T) {
 	if err := x.act(t); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(spoken, x.writer.log); diff != "" {
-		t.Errorf("written (-want +got):\n%s", diff)
-	}
+	x.wrote(t, spoken...)
 	if !dualattach.Counted(x.e.known.Migration) || dualattach.Counted(x.s.Migration) {
 		t.Error("the entry must remember the deadline, and nobody else")
 	}
@@ -178,22 +188,14 @@ func TestActWithheld(t *testing.T) {
 	if err := x.act(t); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(spoken, x.writer.log); diff != "" {
-		t.Errorf("written (-want +got):\n%s", diff)
-	}
-	if diff := cmp.Diff([]string{"migrations_total{timeout} 1", "timeouts_total{DualAttached} 1"}, counts(t, x.metrics)); diff != "" {
-		t.Errorf("counted (-want +got):\n%s", diff)
-	}
+	x.wrote(t, spoken...)
+	x.counted(t, "migrations_total{timeout} 1", "timeouts_total{DualAttached} 1")
 	x.writer.log, x.a.Withheld = nil, false
 	if err := x.act(t); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"status of a"}, x.writer.log); diff != "" {
-		t.Errorf("written when it may be (-want +got):\n%s", diff)
-	}
-	if diff := cmp.Diff([]string{"migrations_total{timeout} 1", "timeouts_total{DualAttached} 1"}, counts(t, x.metrics)); diff != "" {
-		t.Errorf("counted in the end (-want +got):\n%s", diff)
-	}
+	x.wrote(t, "status of a")
+	x.counted(t, "migrations_total{timeout} 1", "timeouts_total{DualAttached} 1")
 }
 
 // TestActEndWithheld: an end that must not be written yet is told, and counted when it is
@@ -208,22 +210,17 @@ func TestActEndWithheld(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if diff := cmp.Diff(spoken[:1], x.writer.log); diff != "" {
-		t.Errorf("written (-want +got):\n%s", diff)
-	}
-	if got := counts(t, x.metrics); got != nil || len(x.table.entries) != 1 {
-		t.Errorf("counted %v, %d VMIs watched", got, len(x.table.entries))
+	x.wrote(t, spoken[:1]...)
+	x.counted(t)
+	if len(x.table.entries) != 1 {
+		t.Error("it is not watched any more")
 	}
 	x.writer.log, x.a.Withheld = nil, false
 	if err := x.act(t); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"status of a"}, x.writer.log); diff != "" {
-		t.Errorf("written when it may be (-want +got):\n%s", diff)
-	}
-	if diff := cmp.Diff([]string{"duration_seconds 1", "migrations_total{failed} 1"}, counts(t, x.metrics)); diff != "" {
-		t.Errorf("counted in the end (-want +got):\n%s", diff)
-	}
+	x.wrote(t, "status of a")
+	x.counted(t, "duration_seconds 1", "migrations_total{failed} 1")
 	if len(x.table.entries) != 0 {
 		t.Error("it is still watched")
 	}
@@ -269,9 +266,7 @@ func TestNoInstance(t *testing.T) {
 	if err := x.act(t); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{spoken[0], "status of a"}, x.writer.log); diff != "" {
-		t.Errorf("written (-want +got):\n%s", diff)
-	}
+	x.wrote(t, spoken[0], "status of a")
 }
 
 // TestNamespaceGone: a migration whose namespace was deleted ends like any other, though
@@ -285,9 +280,7 @@ func TestNamespaceGone(t *testing.T) {
 	if err := x.act(t); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"duration_seconds 1", "migrations_total{failed} 1"}, counts(t, x.metrics)); diff != "" {
-		t.Errorf("counted (-want +got):\n%s", diff)
-	}
+	x.counted(t, "duration_seconds 1", "migrations_total{failed} 1")
 	if len(x.table.entries) != 0 {
 		t.Error("it is still watched")
 	}
